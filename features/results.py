@@ -1,0 +1,313 @@
+"""What selectors return: frozen values shaped for pages and the API, without querysets or tensors.
+
+Tokens of a context are given by `starts` and `ends`, character offsets into `text`; tokens that share a
+multi-byte character have the same span. Activations are sparse: `positions[i]` is the token that fires with
+`values[i]`, in the units of the dictionary. Shares and densities are fractions in [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, TypeVar
+
+Row = TypeVar("Row")
+
+TOP, HARD_SILENT, RANDOM_SILENT = 0, 6, 7
+# Codes 1-5 are bands: (low, high] as shares of the feature's maximum.
+BANDS: dict[int, tuple[float, float]] = {
+    1: (0.75, 1.0),
+    2: (0.5, 0.75),
+    3: (0.25, 0.5),
+    4: (0.1, 0.25),
+    5: (0.0, 0.1),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """One language model, as home and model pages show it."""
+
+    id: int
+    slug: str
+    name: str
+    family: str
+    n_layers: int
+    d_model: int
+    context_size: int
+    d_vocab: int
+    revision: str
+    n_dictionaries: int
+    n_features: int
+    description: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"/{self.slug}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceCard:
+    """One dictionary. The figures of the build are None until its dashboards are built."""
+
+    id: int
+    model: str
+    source: str
+    release: str
+    hook_point: str
+    hook_point_out: str
+    layer: int
+    architecture: str
+    n_features: int
+    d_in: int
+    d_out: int
+    k: int | None
+    sha256: str
+    built_at: datetime | None
+    n_tokens: int | None = None
+    n_contexts: int | None = None
+    corpus: str = ""
+    corpus_slug: str = ""
+    l0_mean: float | None = None
+    l0_median: float | None = None
+    l0_p90: float | None = None
+    explained_variance: float | None = None
+    dead: int | None = None
+    dense: int | None = None
+    running_run: int | None = None
+
+    @property
+    def url(self) -> str:
+        return f"/{self.model}/{self.source}"
+
+    @property
+    def is_transcoder(self) -> bool:
+        return self.hook_point_out != self.hook_point
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplanationCard:
+    """One explanation of a feature; `author` is empty for methods."""
+
+    id: int
+    text: str
+    method: str
+    author: str
+    created_at: datetime
+    votes: int = 0
+    my_vote: int = 0
+    evidence: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommentCard:
+    id: int
+    author: str
+    text: str
+    created_at: datetime
+    mine: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEffect:
+    """A vocabulary entry with the feature's direct effect on its logit, centred over the vocabulary."""
+
+    token_id: int
+    text: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """Counts per bin; `edges` has one entry more than `counts`."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    log_x: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    index: int
+    value: float
+    label: str
+    density: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleCard:
+    """A feature's recorded activations in one context."""
+
+    context: int
+    text: str
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    positions: tuple[int, ...]
+    values: tuple[float, ...]
+    peak_position: int
+    peak_value: float
+    document: str
+    document_url: str
+    line: int
+    split: str
+    group: int
+    n_similar: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleGroup:
+    """Examples of one group: the top, a band of activation, or contexts where the feature is silent.
+
+    `share` is the share of the feature's firing tokens whose activation lies in the band (None for top and silent).
+    """
+
+    code: int
+    name: str
+    low: float | None
+    high: float | None
+    share: float | None
+    total: int
+    examples: tuple[ExampleCard, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureRow:
+    """A feature in a list."""
+
+    model: str
+    source: str
+    index: int
+    label: str
+    label_author: str
+    density: float
+    firing_count: int
+    maximum: float
+    token_entropy: float
+    peak_tokens: tuple[str, ...]
+    promoted_tokens: tuple[str, ...]
+    n_explanations: int = 0
+    matched: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"/{self.model}/{self.source}/{self.index}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureCard:
+    """Everything that a feature page shows at once, except examples."""
+
+    source: SourceCard
+    index: int
+    label: str
+    firing_count: int
+    context_count: int
+    density: float
+    density_low: float
+    density_high: float
+    maximum: float
+    mean: float
+    deviation: float
+    skewness: float | None
+    kurtosis: float | None
+    token_entropy: float
+    burstiness: float
+    peak_tokens: tuple[tuple[str, int], ...]
+    activations: Histogram
+    logits: Histogram
+    logit_skewness: float | None
+    logit_kurtosis: float | None
+    promoted: tuple[TokenEffect, ...]
+    suppressed: tuple[TokenEffect, ...]
+    decoder_neighbours: tuple[Neighbour, ...]
+    co_firing: tuple[Neighbour, ...]
+    explanations: tuple[ExplanationCard, ...]
+    comments: tuple[CommentCard, ...]
+    lists: tuple[ListCard, ...]
+    previous_index: int | None
+    next_index: int | None
+    flags: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        return f"{self.source.url}/{self.index}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[Row]):
+    """One page of a longer list."""
+
+    rows: tuple[Row, ...]
+    number: int
+    n_pages: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListCard:
+    id: int
+    name: str
+    owner: str
+    description: str
+    n_members: int
+    updated_at: datetime
+    contains: bool = False
+    mine: bool = False
+
+    @property
+    def url(self) -> str:
+        return f"/lists/{self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextHit:
+    """A stored context that matches a search, with the features that are recorded to peak in it."""
+
+    text: str
+    document: str
+    document_url: str
+    line: int
+    model: str
+    matched: tuple[tuple[int, int], ...]
+    features: tuple[FeatureRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResults:
+    """Hits per kind of evidence: explanations, peak tokens, promoted tokens, contexts."""
+
+    query: str
+    explanations: tuple[FeatureRow, ...]
+    peak_tokens: tuple[FeatureRow, ...]
+    promoted_tokens: tuple[FeatureRow, ...]
+    contexts: tuple[ContextHit, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCard:
+    """A long job. `rate` is in units per second, `eta_seconds` None when unknown."""
+
+    id: int
+    kind: str
+    title: str
+    state: str
+    phase: str
+    phases: tuple[str, ...]
+    done: int
+    total: int
+    unit: str
+    rate: float | None
+    eta_seconds: float | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    created_at: datetime
+    error: str = ""
+    remedy: str = ""
+    log: tuple[str, ...] = ()
+    can_cancel: bool = False
+    can_resume: bool = False
+
+    @property
+    def url(self) -> str:
+        return f"/runs/{self.id}"

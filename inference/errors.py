@@ -58,9 +58,7 @@ class NotFound(FacetError):
     code = "not-found"
     status = 404
 
-    def __init__(
-        self, cause: str, remedy: str, *, suggestions: list[str] | None = None, **details: Any
-    ) -> None:
+    def __init__(self, cause: str, remedy: str, *, suggestions: list[str] | None = None, **details: Any) -> None:
         super().__init__(cause, remedy, suggestions=suggestions or [], **details)
 
 

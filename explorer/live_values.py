@@ -1,0 +1,292 @@
+"""Contexts of the live pages: frozen values that views compute and templates (`prompt.html`, `steer.html`, `runs.html`) show.
+
+Positions count tokens of the text that was sent, BOS included at 0 where the model has one. Values are activations in
+the units of their dictionary; `share` is a value over the feature's maximum of the build, None where the dictionary
+is not built. `level` is the step 0-20 of the positive colour ramp (classes `p0` to `p20`), on a square-root scale so
+that weak and strong activations stay apart. This module imports neither torch nor Django.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Any
+
+from features.results import ModelCard, RunCard, SourceCard
+
+RAMP_STEPS = 20
+
+
+def ramp_level(value: float, maximum: float) -> int:
+    """Return the colour step of `value`: 0 is silent, 20 is `maximum` or more; anything that fires is at least 1."""
+    if value <= 0 or maximum <= 0:
+        return 0
+    return min(RAMP_STEPS, max(1, round(RAMP_STEPS * sqrt(min(1.0, value / maximum)))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One option of a control; `hint` explains it in a line."""
+
+    value: str
+    name: str
+    selected: bool = False
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageError:
+    """An error shown in place. `retry` says whether the same request may succeed later; `offer_cut` offers truncation."""
+
+    code: str
+    cause: str
+    remedy: str
+    details: dict[str, Any] = field(default_factory=dict)
+    retry: bool = False
+    offer_cut: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptToken:
+    """A token as shown. `text` is empty for the second and later tokens of one multi-byte character; `name` never is."""
+
+    position: int
+    token_id: int
+    text: str
+    name: str
+    is_bos: bool = False
+    selected: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenValue:
+    """A token on which a feature fires."""
+
+    position: int
+    value: float
+    level: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptFeature:
+    """A feature that fires in the prompt. `score` is what the chosen ranking sorts by; `rank` starts at 1."""
+
+    rank: int
+    model: str
+    source: str
+    index: int
+    label: str
+    score: float
+    peak: float
+    peak_position: int
+    peak_token: str
+    mean: float
+    share: float | None
+    maximum: float | None
+    density: float | None
+    values: tuple[TokenValue, ...]
+
+    @property
+    def url(self) -> str:
+        return f"/{self.model}/{self.source}/{self.index}"
+
+    @property
+    def level(self) -> int:
+        return ramp_level(self.peak, self.maximum or self.peak)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveProvenance:
+    """What answered: printed under every live result."""
+
+    model: str
+    revision: str
+    dictionaries: tuple[tuple[str, str], ...]  # (source, sha256)
+    dtype: str
+    device: str
+    worker: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptResult:
+    """Ranked features of a text. `n_hidden` features fired but are denser than the density limit."""
+
+    text: str
+    tokens: tuple[PromptToken, ...]
+    features: tuple[PromptFeature, ...]
+    n_firing: int
+    n_hidden: int
+    ignores_bos: bool
+    truncated_from: int | None
+    provenance: LiveProvenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptView:
+    """The whole prompt page (`prompt.html`); `_prompt_result.html` needs `result`, `error` and `query` only.
+
+    `query` is the query string that reproduces the page. `rank` is one of max, share, mean; `at` restricts positions.
+    """
+
+    models: tuple[ModelCard, ...]
+    model: ModelCard | None
+    sources: tuple[tuple[SourceCard, bool], ...]  # (source, is chosen)
+    text: str
+    rank: str
+    ranks: tuple[Choice, ...]
+    density: float | None
+    densities: tuple[Choice, ...]
+    at: str
+    top: int
+    truncate: bool
+    query: str
+    max_bytes: int
+    result: PromptResult | None = None
+    error: PageError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestedText:
+    """One feature on one text: what the test box of a feature page shows (`_test_result.html`)."""
+
+    model: str
+    source: str
+    index: int
+    text: str
+    tokens: tuple[PromptToken, ...]
+    levels: tuple[int, ...]  # one per token
+    values: tuple[float, ...]  # one per token
+    peak: float
+    peak_position: int | None
+    share: float | None
+    maximum: float | None
+    truncated_from: int | None
+    provenance: LiveProvenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteerFeature:
+    """A feature of a steering recipe; `strength` is in units of the feature's maximum and may be negative."""
+
+    model: str
+    source: str
+    index: int
+    strength: float
+    label: str
+    maximum: float | None
+    hook_point: str
+
+    @property
+    def url(self) -> str:
+        return f"/{self.model}/{self.source}/{self.index}"
+
+    @property
+    def address(self) -> str:
+        return f"{self.source}/{self.index}"
+
+    @property
+    def recipe(self) -> str:
+        """Return the form that the query string and the form field `f` carry, e.g. `1-res-topk/12@1.5`."""
+        return f"{self.source}/{self.index}@{self.strength:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteeredToken:
+    """A generated token; `differs` from the default row's token at the same place."""
+
+    text: str
+    logprob: float
+    differs: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteerRow:
+    """One generated text: row 0 is the default, row 1 the steered one."""
+
+    row: int
+    name: str
+    text: str
+    tokens: tuple[SteeredToken, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteerResult:
+    """A finished generation. `first_difference` is the index of the first token in which the rows differ."""
+
+    prompt: str
+    rows: tuple[SteerRow, ...]
+    first_difference: int | None
+    stopped: str  # length | end-of-text | context | cancelled
+    provenance: LiveProvenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteerJob:
+    """A generation under way: the page opens `events_url` (SSE) and posts to `cancel_url` to stop it.
+
+    Events (JSON data): `queued` {position}, `started` {worker}, `tokens` {texts: prompt}, `token` {row, index, text,
+    logprob}, then one of `done` {rows: [{text, tokens, logprobs}], ...} or `error` {code, cause, remedy, details}.
+    """
+
+    job_id: str
+    events_url: str
+    cancel_url: str
+    prompt: str
+    row_names: tuple[str, ...] = ("Default", "Steered")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteerView:
+    """The whole steer page (`steer.html`); `_steer_run.html` needs `job`, `result`, `error`, `query` and `features`."""
+
+    models: tuple[ModelCard, ...]
+    model: ModelCard | None
+    sources: tuple[SourceCard, ...]
+    text: str
+    features: tuple[SteerFeature, ...]
+    n_tokens: int
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    truncate: bool
+    query: str
+    max_bytes: int
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    job: SteerJob | None = None
+    result: SteerResult | None = None
+    error: PageError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatus:
+    """Workers that are alive, by queue, and how many live requests wait."""
+
+    engine: tuple[str, ...]
+    batch: tuple[str, ...]
+    starting: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunsView:
+    """The list of runs (`runs.html`)."""
+
+    runs: tuple[RunCard, ...]
+    workers: EngineStatus | None
+    error: PageError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """One run (`run.html`, `_run.html`). While `live`, the page listens to `events_url`: event `run` carries `_run.html`."""
+
+    run: RunCard
+    live: bool
+    events_url: str
+    cancel_url: str
+    resume_url: str
+    may_write: bool
+    error: PageError | None = None

@@ -1,4 +1,4 @@
-"""Contexts of the live pages: frozen values that views compute and templates (`prompt.html`, `steer.html`, `runs.html`) show.
+"""Contexts of the live pages: frozen values that views compute and templates show (`prompt.html`, `steer.html`, ...).
 
 Positions count tokens of the text that was sent, BOS included at 0 where the model has one. Values are activations in
 the units of their dictionary; `share` is a value over the feature's maximum of the build, None where the dictionary
@@ -36,7 +36,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageError:
-    """An error shown in place. `retry` says whether the same request may succeed later; `offer_cut` offers truncation."""
+    """An error shown in place. `retry`: the same request may succeed later; `offer_cut`: the text may be truncated."""
 
     code: str
     cause: str
@@ -48,7 +48,7 @@ class PageError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptToken:
-    """A token as shown. `text` is empty for the second and later tokens of one multi-byte character; `name` never is."""
+    """A token as shown. `text` is empty for all but the first token of a multi-byte character; `name` never is."""
 
     position: int
     token_id: int
@@ -281,7 +281,7 @@ class RunsView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """One run (`run.html`, `_run.html`). While `live`, the page listens to `events_url`: event `run` carries `_run.html`."""
+    """One run (`run.html`, `_run.html`). While `live`, `events_url` sends event `run` with the HTML of `_run.html`."""
 
     run: RunCard
     live: bool

@@ -1,0 +1,100 @@
+"""What the engine takes and returns, as frozen values without tensors; this module imports neither torch nor Django.
+
+Positions count tokens from 0, the BOS that Facet prepends included. Character offsets are half-open and point into the
+text that was tokenized; BOS has the span (0, 0), and tokens that share a multi-byte character have the same span.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """A text as a model reads it. `has_bos` says that `ids[0]` is a BOS that stands for no text."""
+
+    text: str
+    ids: tuple[int, ...]
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+    has_bos: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def n_special(self) -> int:
+        """Leading tokens that statistics, ranks and steering leave out."""
+        return int(self.has_bos)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptFeature:
+    """A feature that fires in a prompt: one value per token, in the units of its dictionary.
+
+    `score` is what the features were ranked by: the maximum, the mean or the last of the ranked positions' values,
+    divided by the feature's maximum over its corpus (`maximum`) where that is known.
+    """
+
+    source: str
+    index: int
+    values: tuple[float, ...]
+    peak_position: int
+    peak_value: float
+    score: float
+    maximum: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceActivity:
+    """How one dictionary took a prompt: the number of features that fire at each token, and the variance it explains.
+
+    `explained_variance` is 1 - sum ||y - y_hat||^2 / sum ||y - mean y||^2 over the tokens that are not BOS, None for
+    fewer than two tokens.
+    """
+
+    source: str
+    l0: tuple[int, ...]
+    explained_variance: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptActivations:
+    """The features that a prompt activates most, best first, and how many fire at all (`n_firing`)."""
+
+    tokens: Tokens
+    features: tuple[PromptFeature, ...]
+    sources: tuple[SourceActivity, ...]
+    n_firing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """One steering edit: a feature of a dictionary, an operation, and its strength as a multiple of `maximum`.
+
+    `maximum` is the feature's largest activation over its corpus; 1 makes `strength` raw.
+    """
+
+    dictionary_key: str
+    feature: int
+    strength: float
+    op: str = "add"
+    maximum: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratedToken:
+    """One sampled token of one row. The pieces of a row concatenate to its decoded text.
+
+    `text_piece` is empty while a character is incomplete. `logprob` is natural, at temperature 1, under the row's own
+    steered model; `default_logprob` is that of the same token after the same tokens under the unsteered model, where
+    it was asked for. `finish` is empty until the row's last token: then `length`, `eos` or `context`.
+    """
+
+    row: int
+    position: int
+    token_id: int
+    text_piece: str
+    logprob: float
+    default_logprob: float | None = None
+    finish: str = ""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from inference.errors import InvalidInput
@@ -165,16 +165,9 @@ def resolve(family: Family, name: str, *, n_layers: int, n_heads: int | None = N
             hook_point=name,
             n_heads=n_heads,
         )
-    layer = point.layer
-    plus = site.plus_input_of
-    filled = Site(
-        module=site.module.format(layer=layer),
-        end=site.end,
-        width=site.width,
-        normalized=site.normalized,
-        plus_input_of=plus and plus.format(layer=layer),
-    )
-    return point, filled
+    module = site.module.format(layer=point.layer)
+    plus = site.plus_input_of and site.plus_input_of.format(layer=point.layer)
+    return point, replace(site, module=module, plus_input_of=plus)
 
 
 def _unknown(name: str, sites: object) -> UnknownHookPoint:

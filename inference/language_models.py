@@ -1,0 +1,313 @@
+"""Language models: loading from a folder or a hub id through transformers, tokenizing, and what is known about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from inference.digests import files_sha256, weights_of
+from inference.errors import InvalidInput, NotFound
+from inference.hook_points import FAMILIES, Family, HookPoint, Site, resolve
+from inference.token_text import display, token_bytes
+from inference.values import Tokens
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+
+
+class UnknownModel(NotFound):
+    """Neither a folder with a config.json nor a hub id that can be read from here."""
+
+    code = "unknown-model"
+
+
+class UnsupportedModel(InvalidInput):
+    """An architecture without an entry in the table of hook points."""
+
+    code = "unsupported-model"
+
+
+class ModelWithoutTokenizer(InvalidInput):
+    """A model folder that has weights and no tokenizer."""
+
+    code = "model-without-tokenizer"
+
+
+class DamagedModel(InvalidInput):
+    """Weights that are truncated, incomplete, or not numbers."""
+
+    code = "damaged-model"
+
+
+class EmptyText(InvalidInput):
+    """Nothing to run the model on."""
+
+    code = "empty-text"
+
+
+class InvalidText(InvalidInput):
+    """Text that is not Unicode text: lone surrogates, or NUL as in binary files."""
+
+    code = "invalid-text"
+
+
+class PromptTooLong(InvalidInput):
+    """More tokens than fit; `limit`, `n` and `cut_at`, the characters that do fit, are in `details`."""
+
+    code = "prompt-too-long"
+    status = 413
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LanguageModel:
+    """A causal language model with its tokenizer; `module` is in evaluation mode and its weights take no gradient."""
+
+    name: str
+    path: str
+    revision: str
+    sha256: str
+    family: Family
+    module: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    token_bytes: tuple[bytes, ...]
+
+    @property
+    def n_layers(self) -> int:
+        return self.module.config.num_hidden_layers
+
+    @property
+    def n_heads(self) -> int:
+        return self.module.config.num_attention_heads
+
+    @property
+    def d_model(self) -> int:
+        return self.module.config.hidden_size
+
+    @property
+    def d_head(self) -> int:
+        return getattr(self.module.config, "head_dim", None) or self.d_model // self.n_heads
+
+    @property
+    def d_mlp(self) -> int:
+        config = self.module.config
+        return getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * self.d_model
+
+    @property
+    def d_vocab(self) -> int:
+        return self.module.config.vocab_size
+
+    @property
+    def context_size(self) -> int:
+        return self.module.config.max_position_embeddings
+
+    @property
+    def bos_id(self) -> int | None:
+        bos_id = self.tokenizer.bos_token_id
+        return self.module.config.bos_token_id if bos_id is None else bos_id
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        eos = self.module.generation_config.eos_token_id
+        return frozenset([eos] if isinstance(eos, int) else eos or [])
+
+    @property
+    def device(self) -> torch.device:
+        return self.module.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.module.dtype
+
+    @property
+    def n_bytes(self) -> int:
+        return self.module.get_memory_footprint()
+
+    @property
+    def base(self) -> torch.nn.Module:
+        """The model without its unembedding."""
+        return self.module.get_submodule(self.family.base)
+
+    def resolve(self, hook_name: str) -> tuple[HookPoint, Site]:
+        """Return a hook point of this model and its site; raise UnknownHookPoint."""
+        return resolve(self.family, hook_name, n_layers=self.n_layers, n_heads=self.n_heads)
+
+    def width(self, hook_name: str) -> int:
+        """Return the width of the activations at a hook point."""
+        point, site = self.resolve(hook_name)
+        heads = self.d_head if point.head is not None else self.n_heads * self.d_head
+        return {"model": self.d_model, "heads": heads, "mlp": self.d_mlp}[site.width]
+
+    def vocabulary(self) -> list[str]:
+        """Return each token's text for display; bytes that are no whole character read \\xNN."""
+        return [display(data) for data in self.token_bytes]
+
+    def tokenize(
+        self, text: str, *, prepend_bos: bool = True, max_tokens: int | None = None, truncate: bool = False
+    ) -> Tokens:
+        """Tokenize with character offsets that tile the text, behind a BOS where the model has one.
+
+        `max_tokens` (at most the context size, which is the default) counts the BOS. Raises EmptyText, InvalidText,
+        and PromptTooLong unless `truncate` asks to keep what fits.
+        """
+        _check_text(text)
+        limit = min(max_tokens or self.context_size, self.context_size)
+        has_bos = prepend_bos and self.bos_id is not None
+        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids, starts, ends = encoding["input_ids"], *_tiled(encoding["offset_mapping"])
+        room = limit - has_bos
+        if len(ids) > room:
+            if not truncate:
+                raise _too_long(limit, len(ids) + has_bos, ends[room - 1])
+            # A character whose bytes straddle the limit goes as a whole.
+            while room and starts[room] < ends[room - 1]:
+                room -= 1
+            ids, starts, ends = ids[:room], starts[:room], ends[:room]
+            text = text[: ends[-1]]
+        if has_bos:
+            ids, starts, ends = [self.bos_id, *ids], [0, *starts], [0, *ends]
+        return Tokens(text=text, ids=tuple(ids), starts=tuple(starts), ends=tuple(ends), has_bos=has_bos)
+
+    def ids_bt(self, tokens: Tokens) -> torch.Tensor:
+        """Return the tokens as a batch of one on the model's device."""
+        return torch.tensor([tokens.ids], device=self.device)
+
+
+def load_language_model(
+    path_or_id: str | Path,
+    *,
+    name: str | None = None,
+    revision: str | None = None,
+    dtype: str = "float32",
+    device: str | torch.device | None = None,
+) -> LanguageModel:
+    """Load a model from a folder in Hugging Face layout, or from a hub by id.
+
+    Raises UnknownModel, UnsupportedModel, ModelWithoutTokenizer or DamagedModel before anything is half loaded. The
+    revision of a folder is the SHA-256 of its weights, that of a hub id the commit.
+    """
+    source = str(path_or_id)
+    folder = Path(path_or_id) if Path(path_or_id).is_dir() else None
+    config = _read_config(source, folder, revision)
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        raise UnsupportedModel(
+            f"Facet has no hook points for the architecture {config.model_type!r}.",
+            f"Supported are: {', '.join(sorted(FAMILIES))}.",
+            architecture=config.model_type,
+            supported=sorted(FAMILIES),
+        )
+    tokenizer = _load_tokenizer(source, folder, revision)
+    module = _load_module(source, revision, dtype)
+    sha256 = files_sha256(weights_of(folder)) if folder else ""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return LanguageModel(
+        name=name or Path(source).name,
+        path=source,
+        revision=sha256 or getattr(module.config, "_commit_hash", None) or revision or "",
+        sha256=sha256,
+        family=family,
+        module=module.to(device).eval().requires_grad_(False),
+        tokenizer=tokenizer,
+        token_bytes=token_bytes(tokenizer, module.config.vocab_size),
+    )
+
+
+def _read_config(source: str, folder: Path | None, revision: str | None) -> object:
+    if folder is not None and not (folder / "config.json").is_file():
+        raise UnknownModel(f"{source} holds no config.json.", "Name a folder that transformers' save_pretrained wrote.")
+    try:
+        return AutoConfig.from_pretrained(source, revision=revision)
+    except (OSError, ValueError) as error:
+        if folder is not None:
+            raise UnsupportedModel(
+                f"{source}/config.json: {_first_line(error)}", "Repair the model's folder."
+            ) from error
+        raise UnknownModel(
+            f"There is no model at {source!r}.",
+            "Check the folder's path; an id on a hub needs a network and, for gated models, a token.",
+            path=source,
+        ) from error
+
+
+def _load_tokenizer(source: str, folder: Path | None, revision: str | None) -> PreTrainedTokenizerBase:
+    missing = ModelWithoutTokenizer(
+        f"{source} holds no tokenizer that gives character offsets.",
+        "Add its tokenizer.json (AutoTokenizer.from_pretrained(...).save_pretrained writes it).",
+        path=source,
+    )
+    if folder is not None and not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        raise missing
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    except (OSError, ValueError) as error:
+        raise missing from error
+    if not tokenizer.is_fast:
+        raise missing
+    return tokenizer
+
+
+def _load_module(source: str, revision: str | None, dtype: str) -> PreTrainedModel:
+    try:
+        module, report = AutoModelForCausalLM.from_pretrained(
+            source, revision=revision, dtype=getattr(torch, dtype), output_loading_info=True
+        )
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise _damaged(source, _first_line(error)) from error
+    # transformers fills what is missing with random numbers and a warning.
+    if missing := sorted(report["missing_keys"]):
+        raise _damaged(source, f"{len(missing)} tensors are missing, the first is {missing[0]}", tensor=missing[0])
+    for tensor_name, tensor in module.named_parameters():
+        if not tensor.isfinite().all():
+            raise _damaged(source, f"{tensor_name} has values that are not finite", tensor=tensor_name)
+    return module
+
+
+def _damaged(source: str, why: str, **details: str) -> DamagedModel:
+    return DamagedModel(f"The weights of {source} cannot be used: {why}.", "Fetch or write them again.", **details)
+
+
+def _too_long(limit: int, n: int, cut_at: int) -> PromptTooLong:
+    return PromptTooLong(
+        f"The text has {n} tokens; the limit is {limit}.",
+        f"Shorten it, or cut it after its first {cut_at} characters.",
+        limit=limit,
+        n=n,
+        cut_at=cut_at,
+    )
+
+
+def _check_text(text: str) -> None:
+    if not text:
+        raise EmptyText("The text is empty.", "Type some text.")
+    position = text.find("\0")
+    if position >= 0:
+        raise InvalidText(
+            f"The text has a NUL at character {position}: it looks like a binary file.",
+            "Send text.",
+            position=position,
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidText(
+            f"The text has half of a surrogate pair at character {error.start}.",
+            "Send whole Unicode characters.",
+            position=error.start,
+        ) from error
+
+
+def _tiled(spans: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Return starts and ends without gaps: spaces that a tokenizer trims off a token's span belong to that token."""
+    starts, ends, reached = [], [], 0
+    for start, end in spans:
+        starts.append(min(start, reached))
+        reached = max(end, reached)
+        ends.append(reached)
+    return starts, ends
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +19,8 @@ from inference.errors import InvalidInput
 
 Width = Literal["model", "heads", "mlp"]
 
+# Sites that no block holds, with the layer that stands for their depth.
+OUTSIDE_BLOCKS: dict[str, int | None] = {"hook_embed": -1, "ln_final.hook_normalized": None}
 BLOCK = re.compile(r"blocks\.(?P<layer>\d+)\.(?P<site>[a-z0-9_.]+?)(?:\.(?P<head>\d+))?")
 
 
@@ -133,12 +135,10 @@ FAMILIES: dict[str, Family] = {family.name: family for family in (_GPT2, _LLAMA)
 
 def parse(name: str) -> HookPoint:
     """Split a hook point's name; raise UnknownHookPoint for what no family calls so."""
-    if name == "hook_embed":
-        return HookPoint(name, -1, name)
-    if name == "ln_final.hook_normalized":
-        return HookPoint(name, None, name)
+    if name in OUTSIDE_BLOCKS:
+        return HookPoint(name, OUTSIDE_BLOCKS[name], name)
     match = BLOCK.fullmatch(name)
-    sites = {site for family in FAMILIES.values() for site in family.sites}
+    sites = list(dict.fromkeys(site for family in FAMILIES.values() for site in family.sites))
     if match is None or match["site"] not in sites or (match["head"] and match["site"] != "attn.hook_z"):
         raise _unknown(name, sites)
     head = None if match["head"] is None else int(match["head"])
@@ -170,8 +170,16 @@ def resolve(family: Family, name: str, *, n_layers: int, n_heads: int | None = N
     return point, replace(site, module=module, plus_input_of=plus)
 
 
-def _unknown(name: str, sites: object) -> UnknownHookPoint:
-    known = [site if site.startswith(("hook_embed", "ln_final")) else f"blocks.N.{site}" for site in sites]
+def names(family: Family, n_layers: int) -> list[str]:
+    """Return every hook point of a model with so many layers, without single heads."""
+    layers = [
+        f"blocks.{layer}.{site}" for layer in range(n_layers) for site in family.sites if site not in OUTSIDE_BLOCKS
+    ]
+    return [*(site for site in family.sites if site in OUTSIDE_BLOCKS), *layers]
+
+
+def _unknown(name: str, sites: Iterable[str]) -> UnknownHookPoint:
+    known = [site if site in OUTSIDE_BLOCKS else f"blocks.N.{site}" for site in sites]
     nearest = difflib.get_close_matches(re.sub(r"blocks\.\d+", "blocks.N", name), known, n=1, cutoff=0.0)
     return UnknownHookPoint(
         f"{name!r} is not a hook point that Facet knows.",

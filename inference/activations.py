@@ -1,0 +1,160 @@
+"""Reading and changing activations at hook points of a running model.
+
+Shape suffixes: B batch, T tokens, D width of the hook point. Heads' outputs are always flat: heads * d_head wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inference.hook_points import HookPoint, Norm, Site
+from inference.language_models import LanguageModel
+
+# Takes the activations x_btd at a hook point and returns what to put in their place, or None to leave them.
+Visitor = Callable[[Tensor], Tensor | None]
+
+
+class _AllCaptured(Exception):
+    """Unwinds a forward pass that has shown all that was asked of it."""
+
+
+@torch.inference_mode()
+def capture(
+    model: LanguageModel, ids_bt: Tensor, hook_names: Iterable[str], *, attention_mask_bt: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Run the model and return x_btd at each hook point; the run stops behind the deepest of them.
+
+    Padding goes on the right. At a hook point that is `spliced` the changed value is returned, except where it is
+    normalized: there the value before the change. Raises UnknownHookPoint.
+    """
+    names = list(dict.fromkeys(hook_names))
+    captured: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Visitor:
+        def visit(x_btd: Tensor) -> None:
+            captured[name] = x_btd
+            if len(captured) == len(names):
+                raise _AllCaptured
+
+        return visit
+
+    with visited(model, {name: keep(name) for name in names}), suppress(_AllCaptured):
+        model.base(input_ids=ids_bt, attention_mask=attention_mask_bt, use_cache=False)
+    return {name: captured[name] for name in names}
+
+
+def spliced(model: LanguageModel, edits: Mapping[str, Callable[[Tensor], Tensor]]):
+    """While the context lasts, put edit(x_btd) in the place of x_btd at each hook point of `edits`.
+
+    What is downstream of the hook point, and only that, sees the change: a changed `hook_mlp_in` goes to the MLP and
+    not into the residual stream, a changed `hook_resid_mid` goes to both.
+    """
+    return visited(model, edits)
+
+
+@contextmanager
+def visited(model: LanguageModel, visitors: Mapping[str, Visitor]) -> Iterator[None]:
+    """Call each visitor with its hook point's activations in every forward pass while the context lasts."""
+    with ExitStack() as stack:
+        for name, visitor in visitors.items():
+            point, site = model.resolve(name)
+            visitor = _of_head(visitor, point, model.d_head)
+            for handle in _attach(model.module, site, model.family.norm, visitor):
+                stack.callback(handle.remove)
+        yield
+
+
+def _attach(root: nn.Module, site: Site, norm: Norm, visitor: Visitor) -> list[Any]:
+    module = root.get_submodule(site.module)
+    if site.normalized:
+        return [module.register_forward_hook(_normalized_hook(norm, visitor), with_kwargs=True)]
+    if site.plus_input_of is not None:
+        return _attach_sum(module, root.get_submodule(site.plus_input_of), visitor)
+    if site.end == "input":
+        return [module.register_forward_pre_hook(_input_hook(visitor), with_kwargs=True)]
+    return [module.register_forward_hook(_output_hook(visitor))]
+
+
+def _input_hook(visitor: Visitor) -> Callable:
+    def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        changed = visitor(_input(args, kwargs))
+        if changed is None:
+            return None
+        if args:
+            return (changed, *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": changed}
+
+    return hook
+
+
+def _output_hook(visitor: Visitor) -> Callable:
+    def hook(module: nn.Module, args: tuple, output: Any) -> Any:
+        changed = visitor(output[0] if isinstance(output, tuple) else output)
+        if changed is not None and isinstance(output, tuple):
+            return (changed, *output[1:])
+        return changed
+
+    return hook
+
+
+def _normalized_hook(norm: Norm, visitor: Visitor) -> Callable:
+    def hook(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> Tensor | None:
+        changed = visitor(_normalize(_input(args, kwargs), norm, getattr(module, norm.epsilon)))
+        if changed is None:
+            return None
+        scaled = changed * (module.weight + norm.offset)
+        bias = getattr(module, "bias", None)
+        return (scaled if bias is None else scaled + bias).to(output.dtype)
+
+    return hook
+
+
+def _attach_sum(module: nn.Module, container: nn.Module, visitor: Visitor) -> list[Any]:
+    entered: list[Tensor] = []
+
+    def remember(_: nn.Module, args: tuple, kwargs: dict) -> None:
+        entered[:] = [_input(args, kwargs)]
+
+    def visit(written_btd: Tensor) -> Tensor | None:
+        x_btd = entered[0] + written_btd
+        changed = visitor(x_btd)
+        return None if changed is None else written_btd + (changed - x_btd)
+
+    return [
+        container.register_forward_pre_hook(remember, with_kwargs=True),
+        module.register_forward_hook(_output_hook(visit)),
+    ]
+
+
+def _of_head(visitor: Visitor, point: HookPoint, d_head: int) -> Visitor:
+    """Return a visitor of all heads that shows and changes only the point's head."""
+    if point.head is None:
+        return visitor
+    head = slice(point.head * d_head, (point.head + 1) * d_head)
+
+    def visit(x_btd: Tensor) -> Tensor | None:
+        changed = visitor(x_btd[..., head])
+        if changed is None:
+            return None
+        x_btd = x_btd.clone()
+        x_btd[..., head] = changed
+        return x_btd
+
+    return visit
+
+
+def _normalize(x_btd: Tensor, norm: Norm, epsilon: float) -> Tensor:
+    """Return x / sqrt(mean x^2 + epsilon), centred first where the family's norm is."""
+    x = x_btd.float()
+    if norm.centred:
+        x = x - x.mean(-1, keepdim=True)
+    return (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + epsilon)).to(x_btd.dtype)
+
+
+def _input(args: tuple, kwargs: dict) -> Tensor:
+    return args[0] if args else kwargs["hidden_states"]

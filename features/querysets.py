@@ -1,0 +1,115 @@
+"""Row predicates: chainable, named in the words of design.md, without page-shaped logic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self
+
+from django.contrib.postgres.search import SearchQueryCombinable, SearchQueryField
+from django.db import models
+from django.db.models import Func, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce
+
+
+class Phrase(SearchQueryCombinable, Func):
+    """The words of a text in order, the last one as a prefix; see the functions of the first migration."""
+
+    output_field = SearchQueryField()
+
+    def __init__(self, text: str, *, function: str) -> None:
+        super().__init__(Value(text), function=function)
+
+
+def at_addresses(addresses: Iterable[tuple[int, int]]) -> Q | None:
+    """Return the predicate of `(dictionary id, index)` addresses that names each dictionary once; None for none."""
+    indices: dict[int, list[int]] = {}
+    for dictionary, index in addresses:
+        indices.setdefault(dictionary, []).append(index)
+    wanted = Q()
+    for dictionary, of_dictionary in indices.items():
+        wanted |= Q(dictionary_id=dictionary, index__in=of_dictionary)
+    return wanted if indices else None
+
+
+class DictionaryQuerySet(models.QuerySet):
+    """Dictionaries."""
+
+    def at(self, model: str, source: str) -> Self:
+        """Keep the dictionary with the address `model/source`."""
+        return self.filter(model__slug=model, source=source)
+
+    def built(self) -> Self:
+        """Keep dictionaries whose dashboards are built."""
+        return self.filter(built_at__isnull=False)
+
+
+class FeatureQuerySet(models.QuerySet):
+    """Features; begin with `of`, so that Postgres prunes to the dictionary's partition."""
+
+    def of(self, *dictionaries: int) -> Self:
+        """Keep the features of the given dictionaries (ids)."""
+        if len(dictionaries) == 1:
+            return self.filter(dictionary_id=dictionaries[0])
+        return self.filter(dictionary_id__in=dictionaries)
+
+    def at(self, addresses: Iterable[tuple[int, int]]) -> Self:
+        """Keep the features at `(dictionary id, index)` addresses."""
+        wanted = at_addresses(addresses)
+        return self.none() if wanted is None else self.filter(wanted)
+
+    def alive(self) -> Self:
+        """Keep features that fired at least once."""
+        return self.filter(firing_count__gt=0)
+
+    def dead(self) -> Self:
+        """Keep features that never fired."""
+        return self.filter(firing_count=0)
+
+    def firing_between(self, low: float | None, high: float | None, n_tokens: int) -> Self:
+        """Keep features whose density over `n_tokens` lies in [low, high]; None leaves a side open."""
+        rows = self
+        if low is not None:
+            rows = rows.filter(firing_count__gte=low * n_tokens)
+        if high is not None:
+            rows = rows.filter(firing_count__lte=high * n_tokens)
+        return rows
+
+    def peaking_on(self, token_ids: Iterable[int]) -> Self:
+        """Keep features that have one of the tokens among their peak tokens."""
+        return self.filter(peak_token_ids__overlap=list(token_ids))
+
+    def promoting(self, token_ids: Iterable[int]) -> Self:
+        """Keep features that have one of the tokens among their promoted tokens."""
+        return self.filter(promoted_ids__overlap=list(token_ids))
+
+
+class ExplanationQuerySet(models.QuerySet):
+    """Explanations by methods and by people."""
+
+    def about(self, dictionary: int, index: int) -> Self:
+        """Keep explanations of one feature."""
+        return self.filter(dictionary_id=dictionary, index=index)
+
+    def at(self, addresses: Iterable[tuple[int, int]]) -> Self:
+        """Keep explanations of the features at `(dictionary id, index)` addresses."""
+        wanted = at_addresses(addresses)
+        return self.none() if wanted is None else self.filter(wanted)
+
+    def by_people(self) -> Self:
+        """Keep labels: explanations with an author."""
+        return self.filter(author__isnull=False)
+
+    def mentioning(self, phrase: str) -> Self:
+        """Keep explanations that contain the words of the phrase in order; the last word may be a prefix."""
+        return self.filter(words=Phrase(phrase, function="facet_prose_query"))
+
+    def best_first(self) -> Self:
+        """Order as a label is chosen: people before methods, then by votes, then the newest."""
+        return self.annotate(by_person=Q(author__isnull=False)).order_by("-by_person", "-votes", "-created_at", "-id")
+
+    def with_vote_of(self, user_id: int | None) -> Self:
+        """Annotate `my_vote`: the user's vote, 0 without one."""
+        from features.models import Vote
+
+        mine = Vote.objects.filter(explanation=OuterRef("pk"), user_id=user_id).values("value")
+        return self.annotate(my_vote=Coalesce(Subquery(mine), 0, output_field=models.SmallIntegerField()))

@@ -1,4 +1,16 @@
 """Dashboards: one pass over a corpus for every feature of every dictionary of a model.
 
-Import `run_pass` from `inference.dashboards.passes` (needs torch) and values from `inference.dashboards.results` (does not).
+`run_pass` needs torch and is imported when it is first asked for, so that `inference.dashboards.results` is free of it.
 """
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    if name != "run_pass":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from inference.dashboards.passes import run_pass
+
+    return run_pass

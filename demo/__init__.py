@@ -1,0 +1,1 @@
+"""The bundled demonstration: a small language model of Python source, its dictionaries, and what made them."""

@@ -1,0 +1,324 @@
+"""What pages and the API ask of the engine: check, submit, wait, and put names and labels on the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.urls import reverse
+
+from explorer import live
+from explorer.live_queries import EditQuery, PromptQuery, SteerQuery, check_text
+from explorer.live_values import (
+    LiveProvenance,
+    PageError,
+    PromptFeature,
+    PromptResult,
+    PromptToken,
+    SteeredToken,
+    SteerFeature,
+    SteerJob,
+    SteerResult,
+    SteerRow,
+    TestedText,
+    TokenValue,
+    ramp_level,
+)
+from features import selectors
+from features.results import FeatureRow, SourceCard
+from inference.errors import FacetError, InvalidInput, NotFound
+
+PROMPT_SECONDS = 60.0
+GENERATION_SECONDS = 240.0
+ROW_NAMES = ("Default", "Steered")
+
+
+class NotBuilt(InvalidInput):
+    """Steering strengths and shares count a feature's maximum, which only a build knows."""
+
+    code = "not-built"
+
+
+def prompt_features(query: PromptQuery) -> PromptResult:
+    """Return the ranked features of a text.
+
+    Raises:
+        FacetError: what is wrong with the text, the model, the sources or the engine.
+    """
+    text = check_text(query.text)
+    chosen = chosen_sources(query.model, query.sources)
+    if query.rank == "share":
+        for source in chosen:
+            _require_build(source)
+    job = live.submit(
+        "prompt_features",
+        {
+            "model": query.model,
+            "sources": [source.source for source in chosen],
+            "text": text,
+            "rank": query.rank,
+            "density": query.density,
+            "positions": query.positions,
+            "top": query.top,
+            "truncate": query.truncate,
+        },
+    )
+    answer = live.wait(job, timeout=PROMPT_SECONDS)
+    selected = frozenset(query.positions or ())
+    tokens = _tokens(answer["tokens"], selected)
+    rows = feature_rows(chosen, [(feature["source"], feature["index"]) for feature in answer["features"]])
+    return PromptResult(
+        text=answer["tokens"]["text"],
+        tokens=tokens,
+        features=tuple(
+            _prompt_feature(query.model, rank, feature, tokens, rows)
+            for rank, feature in enumerate(answer["features"], start=1)
+        ),
+        n_firing=answer["n_firing"],
+        n_hidden=answer["n_hidden"],
+        ignores_bos=answer["tokens"]["has_bos"],
+        truncated_from=answer["truncated_from"],
+        provenance=_provenance(answer["provenance"]),
+    )
+
+
+def test_text(*, model: str, source: str, index: int, text: str, truncate: bool = False) -> TestedText:
+    """Return one feature's activations on a text."""
+    return test_texts(model=model, source=source, indices=[index], text=text, truncate=truncate)[0]
+
+
+def test_texts(
+    *, model: str, source: str, indices: Sequence[int], text: str, truncate: bool = False
+) -> tuple[TestedText, ...]:
+    """Return the activations of several features of one dictionary on a text, from one pass of the model."""
+    card = selectors.source_card(model, source)
+    for index in indices:
+        _check_index(card, index)
+    payload = {"model": model, "source": source, "indices": list(indices), "text": check_text(text)}
+    answer = live.wait(live.submit("feature_activations", payload | {"truncate": truncate}), timeout=PROMPT_SECONDS)
+    tokens = _tokens(answer["tokens"], frozenset())
+    tested = []
+    for index, values, maximum in zip(indices, answer["values"], answer["maxima"], strict=True):
+        skipped = int(answer["tokens"]["has_bos"])
+        peak = max(values[skipped:], default=0.0)
+        scale = maximum or peak
+        tested.append(
+            TestedText(
+                model=model,
+                source=source,
+                index=index,
+                text=answer["tokens"]["text"],
+                tokens=tokens,
+                levels=tuple(0 if token.is_bos else ramp_level(values[token.position], scale) for token in tokens),
+                values=tuple(values),
+                peak=peak,
+                peak_position=values.index(peak, skipped) if peak > 0 else None,
+                share=peak / maximum if maximum else None,
+                maximum=maximum,
+                truncated_from=answer["truncated_from"],
+                provenance=_provenance(answer["provenance"]),
+            )
+        )
+    return tuple(tested)
+
+
+def start_steering(query: SteerQuery) -> SteerJob:
+    """Begin a generation with a default and a steered row, and return where its events are."""
+    text = check_text(query.text)
+    if not query.edits:
+        raise InvalidInput("The recipe has no feature to steer with.", "Add one, as source/index@strength.")
+    steer_features(query)
+    job = live.submit(
+        "generate",
+        {
+            "model": query.model,
+            "text": text,
+            "edits": [{"source": edit.source, "index": edit.index, "strength": edit.strength} for edit in query.edits],
+            "n_tokens": query.n_tokens,
+            "temperature": query.temperature,
+            "top_p": query.top_p,
+            "seed": query.seed,
+            "truncate": query.truncate,
+        },
+    )
+    return SteerJob(
+        job_id=job,
+        events_url=reverse("live_events", args=[job]),
+        cancel_url=reverse("live_cancel", args=[job]),
+        prompt=text,
+        row_names=ROW_NAMES,
+    )
+
+
+def steering_result(job: SteerJob) -> SteerResult:
+    """Wait for a generation and return its texts."""
+    answer = live.wait(job.job_id, timeout=GENERATION_SECONDS)
+    default = [token["id"] for token in answer["rows"][0]["tokens"]]
+    rows = []
+    for number, row in enumerate(answer["rows"]):
+        tokens = tuple(
+            SteeredToken(
+                text=token["text"],
+                logprob=token["logprob"],
+                differs=place >= len(default) or default[place] != token["id"],
+            )
+            for place, token in enumerate(row["tokens"])
+        )
+        rows.append(SteerRow(row=number, name=ROW_NAMES[number], text=row["text"], tokens=tokens))
+    return SteerResult(
+        prompt=answer["tokens"]["text"],
+        rows=tuple(rows),
+        first_difference=answer["first_difference"],
+        stopped=answer["stopped"],
+        provenance=_provenance(answer["provenance"]),
+    )
+
+
+def steer_features(query: SteerQuery) -> tuple[SteerFeature, ...]:
+    """Return the recipe's features with labels and maxima.
+
+    Raises:
+        NotFound: for an unknown model, source or index.
+        NotBuilt: where the maximum, the unit of strengths, is not known.
+    """
+    cards = {edit.source: selectors.source_card(query.model, edit.source) for edit in query.edits}
+    for edit in query.edits:
+        _check_index(cards[edit.source], edit.index)
+        _require_build(cards[edit.source])
+    rows = feature_rows(tuple(cards.values()), [(edit.source, edit.index) for edit in query.edits])
+    return tuple(_steer_feature(query.model, edit, cards[edit.source], rows) for edit in query.edits)
+
+
+def chosen_sources(model: str, sources: Sequence[str]) -> tuple[SourceCard, ...]:
+    """Return the named sources of a model, or all of them where none is named."""
+    cards = selectors.model_page(model).sources
+    if not cards:
+        raise NotFound(f"The model {model} has no dictionaries.", "Add one with `python manage.py add_dictionary`.")
+    known = {card.source: card for card in cards}
+    missing = [source for source in sources if source not in known]
+    if missing:
+        raise NotFound(
+            f"The model {model} has no source {missing[0][:80]!r}.",
+            f"It has: {', '.join(known)}.",
+            suggestions=[card.url for card in cards],
+        )
+    return tuple(known[source] for source in sources) or cards
+
+
+def feature_rows(
+    cards: Sequence[SourceCard], addresses: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], FeatureRow]:
+    """Return the list rows of one model by (source, index), zeros where not built."""
+    ids = {card.source: card.id for card in cards}
+    rows = selectors.feature_rows([(ids[source], index) for source, index in addresses])
+    return {(row.source, row.index): row for row in rows.values()}
+
+
+def page_error(error: FacetError) -> PageError:
+    """Return the error as pages show it in place."""
+    return PageError(
+        code=error.code,
+        cause=error.cause,
+        remedy=error.remedy,
+        details=error.details,
+        retry=error.status in (503, 504),
+        offer_cut=error.code == "prompt-too-long",
+    )
+
+
+def _steer_feature(
+    model: str, edit: EditQuery, card: SourceCard, rows: dict[tuple[str, int], FeatureRow]
+) -> SteerFeature:
+    row = rows.get((edit.source, edit.index))
+    return SteerFeature(
+        model=model,
+        source=edit.source,
+        index=edit.index,
+        strength=edit.strength,
+        label=row.label if row else "",
+        maximum=row.maximum if row and row.maximum > 0 else None,
+        hook_point=card.hook_point_out,
+    )
+
+
+def _prompt_feature(
+    model: str,
+    rank: int,
+    feature: dict[str, Any],
+    tokens: tuple[PromptToken, ...],
+    rows: dict[tuple[str, int], FeatureRow],
+) -> PromptFeature:
+    row = rows.get((feature["source"], feature["index"]))
+    maximum = row.maximum if row and row.maximum > 0 else None
+    peak, position = feature["peak"], feature["peak_position"]
+    return PromptFeature(
+        rank=rank,
+        model=model,
+        source=feature["source"],
+        index=feature["index"],
+        label=row.label if row else "",
+        score=feature["score"],
+        peak=peak,
+        peak_position=position,
+        peak_token=tokens[position].name,
+        mean=feature["mean"],
+        share=peak / maximum if maximum else None,
+        maximum=maximum,
+        density=row.density if maximum else None,
+        values=tuple(
+            TokenValue(position=place, value=value, level=ramp_level(value, maximum or peak))
+            for place, value in zip(feature["positions"], feature["values"], strict=True)
+        ),
+    )
+
+
+def _tokens(tokens: dict[str, Any], selected: frozenset[int]) -> tuple[PromptToken, ...]:
+    """Return the tokens for display; the tokens of one multi-byte character share its span, and the first shows it."""
+    shown: list[PromptToken] = []
+    reached = 0
+    for position, (token_id, start, end, name) in enumerate(
+        zip(tokens["ids"], tokens["starts"], tokens["ends"], tokens["names"], strict=True)
+    ):
+        is_bos = position == 0 and tokens["has_bos"]
+        shown.append(
+            PromptToken(
+                position=position,
+                token_id=token_id,
+                text=tokens["text"][max(start, reached) : end],
+                name=name,
+                is_bos=is_bos,
+                selected=position in selected,
+            )
+        )
+        reached = max(reached, end)
+    return tuple(shown)
+
+
+def _provenance(data: dict[str, Any]) -> LiveProvenance:
+    return LiveProvenance(
+        model=data["model"],
+        revision=data["revision"],
+        dictionaries=tuple((source, sha256) for source, sha256 in data["dictionaries"]),
+        dtype=data["dtype"],
+        device=data["device"],
+        worker=data["worker"],
+        seconds=data["seconds"],
+    )
+
+
+def _check_index(card: SourceCard, index: int) -> None:
+    if not 0 <= index < card.n_features:
+        raise NotFound(
+            f"{card.model}/{card.source} has no feature {index}.",
+            f"Its features are 0 to {card.n_features - 1}.",
+            suggestions=[card.url],
+        )
+
+
+def _require_build(card: SourceCard) -> None:
+    if card.built_at is None:
+        raise NotBuilt(
+            f"{card.model}/{card.source} is not built, so the maxima of its features are not known.",
+            f"Build it first: `python manage.py build {card.model} {card.source}`.",
+            source=card.source,
+        )

@@ -13,8 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from explorer.local import addresses
+from explorer.local import addresses, children, ports
 from explorer.local.layout import Layout, lay_out
+from tests.processes import Workers, start_web
+
+CHROMIUM = shutil.which(os.environ.get("FACET_CHROMIUM", "chromium"))
+# Nothing that reaches for another host, and nothing that a machine without a screen lacks.
+CHROMIUM_ARGUMENTS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-sync",
+    "--no-first-run",
+]
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +71,48 @@ def django_db_modify_db_settings(postgres: str) -> None:
     wanted = addresses.database(postgres)
     settings = connections["default"].settings_dict
     settings.update({name: wanted[name] for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT")})
+
+
+@pytest.fixture(scope="session")
+def process_env(django_db_setup: None, valkey: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of child processes: the test database, the test Valkey, folders of their own."""
+    from django.db import connections
+
+    return {
+        **os.environ,
+        "DATABASE_URL": addresses.database_url(connections["default"].settings_dict),
+        "REDIS_URL": valkey,
+        "FACET_LOCAL": str(tmp_path_factory.mktemp("local")),
+        "FACET_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@pytest.fixture(scope="session")
+def worker(process_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    """Real Celery workers for both queues. What they read must be committed: use `transactional_db` with it."""
+    workers = Workers(env=process_env, logs=tmp_path_factory.mktemp("logs"))
+    try:
+        workers.start("engine", "batch")
+        yield workers
+    finally:
+        workers.stop()
+
+
+@pytest.fixture(scope="session")
+def server(process_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real uvicorn; the value is its address. What it reads must be committed: use `transactional_db` with it."""
+    port = ports.free()
+    child = start_web(env=process_env, log=tmp_path_factory.mktemp("logs") / "web.log", port=port)
+    yield f"http://127.0.0.1:{port}"
+    children.stop(child, seconds=5)
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, object]) -> dict[str, object]:
+    """Drive the system's Chromium, and let tests use the database beside Playwright's event loop."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: install the system's package `chromium`, or set FACET_CHROMIUM to its path")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses to run as root
+    return {**browser_type_launch_args, "executable_path": CHROMIUM, "args": [*CHROMIUM_ARGUMENTS, *sandbox]}

@@ -1,9 +1,11 @@
 """The addresses of Postgres and Valkey: how URLs become settings, and which servers this machine started last."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import environ
 
@@ -42,6 +44,16 @@ def database(url: str) -> dict[str, Any]:
     options = config.setdefault("OPTIONS", {})
     config["HOST"] = options.pop("host", config["HOST"])
     return config
+
+
+def database_url(config: Mapping[str, Any]) -> str:
+    """Return the URL of Django's database settings: the inverse of `database`."""
+    user = quote(config["USER"], safe="") + (f":{quote(config['PASSWORD'], safe='')}" if config["PASSWORD"] else "")
+    name = quote(config["NAME"], safe="")
+    if config["HOST"].startswith("/"):
+        return f"postgresql://{user}@/{name}?host={config['HOST']}"
+    port = f":{config['PORT']}" if config["PORT"] else ""
+    return f"postgresql://{user}@{config['HOST']}{port}/{name}"
 
 
 def broker(redis_url: str) -> str:

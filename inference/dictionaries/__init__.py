@@ -1,0 +1,28 @@
+"""Dictionaries: what sparse features are made of, and the formats they are published in.
+
+`read_config` and `DictionaryConfig` need no torch, so that web code may use them; `load_dictionary` imports it when
+called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inference.dictionaries.config import DictionaryConfig, check_fit
+from inference.dictionaries.formats import read_config
+
+if TYPE_CHECKING:
+    from inference.dictionaries.dictionary import Dictionary
+
+__all__ = ["DictionaryConfig", "check_fit", "load_dictionary", "read_config"]
+
+
+def load_dictionary(path: str | Path, *, device: object = None, dtype: str = "float32") -> Dictionary:
+    """Load a dictionary from its folder, or from a file in that folder.
+
+    Raises UnknownDictionary, UnsupportedDictionary, or DamagedDictionary that names the file and the tensor.
+    """
+    from inference.dictionaries.dictionary import load
+
+    return load(read_config(path), device=device, dtype=dtype)

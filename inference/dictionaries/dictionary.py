@@ -90,6 +90,11 @@ class Dictionary:
         return torch.addmm(self.b_enc_f, self._input(x_td), self.w_enc_fd.T)
 
     @torch.inference_mode()
+    def activate(self, h_tf: Tensor) -> SparseActivations:
+        """Return what `encode` returns, from the pre-activations: for those who look at both."""
+        return self.architecture.activate(h_tf)
+
+    @torch.inference_mode()
     def decode(self, activations: SparseActivations, x_td: Tensor | None = None) -> Tensor:
         """Return y_to. Dictionaries that normalize their input or skip it to the output need that input too."""
         y_to = self.b_out_o + functional.embedding_bag(

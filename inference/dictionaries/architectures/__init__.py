@@ -26,6 +26,10 @@ class Architecture(Protocol):
         """Return the activations of all features."""
         ...
 
+    def activate(self, h_tf: Tensor) -> SparseActivations:
+        """Return the activations that pre-activations of all features lead to."""
+        ...
+
     def encode_features(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor, indices_m: Tensor) -> Tensor:
         """Return a_tm, equal to the chosen columns of `encode`."""
         ...

@@ -29,6 +29,9 @@ class JumpReLU:
             parts.append(SparseActivations.from_mask(h_cf, h_cf > self.threshold_f))
         return SparseActivations.concatenate(parts)
 
+    def activate(self, h_tf: Tensor) -> SparseActivations:
+        return SparseActivations.from_mask(h_tf, h_tf > self.threshold_f)
+
     def encode_features(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor, indices_m: Tensor) -> Tensor:
         h_tm = torch.addmm(b_enc_f[indices_m], x_td, w_enc_fd[indices_m].T)
         return torch.where(h_tm > self.threshold_f[indices_m], h_tm, 0.0)

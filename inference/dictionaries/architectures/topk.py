@@ -20,6 +20,9 @@ class TopK:
     def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
         return SparseActivations.from_topk(*encode_topk(x_td, w_enc_fd.T, b_enc_f, self.k), len(b_enc_f))
 
+    def activate(self, h_tf: Tensor) -> SparseActivations:
+        return SparseActivations.from_topk(*h_tf.topk(self.k, dim=1), h_tf.shape[1])
+
     def encode_features(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor, indices_m: Tensor) -> Tensor:
         h_tm = torch.addmm(b_enc_f[indices_m], x_td, w_enc_fd[indices_m].T)
         a_tm = torch.zeros_like(h_tm)

@@ -1,0 +1,147 @@
+"""Token spans of one context as HTML, built by joins: a page shows thousands of tokens, too many for a template loop.
+
+Each run of tokens that shares a span of characters becomes one `<i>` element, so that a multi-byte character split
+over several tokens is shown once. Classes give the colour level; `data-v` the activation; `data-n` how many tokens
+the element stands for when that is not one. Marks (newline sign, boundary dots) are pseudo-elements, so that a
+copied context is clean text. Segments around the peak let the stylesheet choose how much to show:
+`before`, `peak` and `after`, with `far` beyond 48 tokens and `mid` beyond 16 inside them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
+
+from explorer.ramps import activation_level
+from features.results import ExampleCard
+
+NEAR, MIDDLE = 16, 48
+_SPECIAL = re.compile(r"\n|\t|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One visible unit: `first` is its first token's position, `count` how many tokens share it."""
+
+    text: str
+    first: int
+    count: int
+    value: float
+
+
+def pieces(
+    text: str, starts: Sequence[int], ends: Sequence[int], positions: Sequence[int], values: Sequence[float]
+) -> Iterator[Piece]:
+    """Yield units of text with the strongest activation among the tokens that share each."""
+    fired = dict(zip(positions, values, strict=True))
+    position, n_tokens = 0, len(starts)
+    while position < n_tokens:
+        start, end = starts[position], ends[position]
+        last = position + 1
+        if end > start:
+            while last < n_tokens and starts[last] == start and ends[last] == end:
+                last += 1
+        value = max((fired.get(p, 0.0) for p in range(position, last)), key=abs)
+        yield Piece(text=text[start:end], first=position, count=last - position, value=value)
+        position = last
+
+
+def tokens_html(
+    text: str,
+    starts: Sequence[int],
+    ends: Sequence[int],
+    positions: Sequence[int],
+    values: Sequence[float],
+    *,
+    maximum: float,
+    peak: int | None = None,
+) -> SafeString:
+    """Return the `<i>` elements of a context, in segments when `peak` is given. `maximum` ends the colour scale."""
+    units = pieces(text, starts, ends, positions, values)
+    if peak is None:
+        return mark_safe("".join(_element(piece, maximum) for piece in units))
+    out: list[str] = []
+    side, segment = "", ""
+    for piece in units:
+        wanted_side, wanted_segment = _place(piece, peak)
+        if segment and (wanted_side, wanted_segment) != (side, segment):
+            out.append("</span>")
+            segment = ""
+        if wanted_side != side:
+            out.append(f'{"</span>" if side else ""}<span class="{wanted_side}">')
+            side = wanted_side
+        if wanted_segment and not segment:
+            out.append(f'<span class="{wanted_segment}">')
+            segment = wanted_segment
+        out.append(_element(piece, maximum))
+    out.append(("</span>" if segment else "") + ("</span>" if side else ""))
+    return mark_safe("".join(out))
+
+
+def example_html(example: ExampleCard, maximum: float) -> SafeString:
+    """Return the tokens of an example, with segments around its peak."""
+    return tokens_html(
+        example.text,
+        example.starts,
+        example.ends,
+        example.positions,
+        example.values,
+        maximum=maximum,
+        peak=example.peak_position,
+    )
+
+
+def shown(text: str) -> str:
+    """Return a token's text for chips and tables: leading space as a dot, newline and control bytes as signs."""
+    if not text:
+        return "∅"
+    body = _SPECIAL.sub(lambda match: {"\n": "↵", "\t": "→"}.get(match[0], f"\\x{ord(match[0]):02x}"), text)
+    stripped = body.strip(" ")
+    if not stripped:
+        return "·" * len(body) if len(body) <= 4 else f"·×{len(body)}"
+    lead, trail = len(body) - len(body.lstrip(" ")), len(body) - len(body.rstrip(" "))
+    dots = [("·" * n if n <= 3 else f"·×{n} ") for n in (lead, trail)]
+    return f"{dots[0]}{stripped}{dots[1]}"
+
+
+def _place(piece: Piece, peak: int) -> tuple[str, str]:
+    """Return the side of the peak (before, peak, after) and the segment (far, mid or none when near)."""
+    distance = max(piece.first - peak, peak - (piece.first + piece.count - 1), 0)
+    if distance == 0:
+        return "peak", ""
+    segment = "far" if distance > MIDDLE else "mid" if distance > NEAR else ""
+    return ("after" if piece.first > peak else "before"), segment
+
+
+def _element(piece: Piece, maximum: float) -> str:
+    attributes = ""
+    if piece.value:
+        sign = "p" if piece.value > 0 else "n"
+        dotted = " sp" if piece.text[:1] == " " else ""
+        attributes = f' class="{sign}{activation_level(piece.value, maximum)}{dotted}" data-v="{piece.value:.4g}"'
+    if piece.count != 1:
+        attributes += f' data-n="{piece.count}"'
+    return f"<i{attributes}>{_body(piece.text)}</i>"
+
+
+def _body(text: str) -> str:
+    if not text:
+        return '<s data-s="∅"></s>'
+    if not _SPECIAL.search(text):
+        return escape(text)
+    out, place = [], 0
+    for match in _SPECIAL.finditer(text):
+        out.append(escape(text[place : match.start()]))
+        if match[0] == "\n":
+            out.append('<s class="nl">\n</s>')
+        elif match[0] == "\t":
+            out.append("\t")
+        else:
+            out.append(f'<s data-s="\\x{ord(match[0]):02x}"></s>')
+        place = match.end()
+    out.append(escape(text[place:]))
+    return "".join(out)

@@ -1,0 +1,67 @@
+// Requests: what a failed one shows, stale answers dimmed, resubmission, controls that submit their form.
+
+export function setUpForms() {
+  document.addEventListener("htmx:sendError", () => notify("The server does not answer.", "Check that it runs; this page stays usable and can be tried again."));
+  document.addEventListener("htmx:timeout", () => notify("The server took too long.", "Try again."));
+  document.addEventListener("htmx:beforeRequest", (event) => event.detail.target?.classList.add("busy"));
+  document.addEventListener("htmx:afterRequest", (event) => event.detail.target?.classList.remove("busy"));
+  document.addEventListener("htmx:beforeSwap", onProblem);
+  document.addEventListener("change", (event) => {
+    const form = event.target.closest("form[data-auto]");
+    if (form) form.requestSubmit();
+  });
+  document.addEventListener("click", (event) => {
+    const again = event.target.closest("[data-resubmit]");
+    if (!again) return;
+    const result = again.closest("[id]");
+    const form = document.querySelector(`form[hx-target="#${result.id}"]`) ?? document.querySelector("form[data-main]");
+    if (!form) return;
+    if (again.dataset.resubmit === "truncate") setField(form, "truncate", "1");
+    form.requestSubmit();
+  });
+  document.addEventListener("click", (event) => {
+    const copy = event.target.closest("[data-copy]");
+    if (copy) navigator.clipboard.writeText(copy.dataset.copy).then(() => { copy.textContent = "Copied"; });
+  });
+  document.addEventListener("input", (event) => {
+    const output = event.target.closest("input[type=range]")?.parentElement.querySelector("output");
+    if (output) output.textContent = Number(event.target.value).toFixed(2).replace(/\.?0+$/, "");
+  });
+}
+
+/** A whole-page error in answer to a fragment goes to the notices, not into the middle of the page. */
+function onProblem(event) {
+  const { xhr, target } = event.detail;
+  if (xhr.status < 400) return;
+  if (xhr.getResponseHeader("X-Facet-Fragment") === "problem" && target?.matches("[id$='result'], [id$='hits']")) return;
+  event.detail.target = document.getElementById("notices");
+  event.detail.swapOverride = "innerHTML";
+  if (!xhr.getResponseHeader("X-Facet-Fragment")) {
+    event.detail.shouldSwap = false;
+    notify(`The server answered ${xhr.status}.`, "Reload the page; if it goes on, look at the server's log.");
+  }
+}
+
+export function notify(cause, remedy) {
+  const box = document.createElement("div");
+  box.className = "problem";
+  const [first, second] = [document.createElement("p"), document.createElement("p")];
+  first.append(Object.assign(document.createElement("strong"), { textContent: cause }));
+  second.textContent = remedy;
+  box.append(first, second);
+  document.getElementById("notices").replaceChildren(box);
+}
+
+document.addEventListener("click", (event) => {
+  if (event.target.closest("#notices") && !event.target.closest("a, button")) document.getElementById("notices").replaceChildren();
+});
+
+function setField(form, name, value) {
+  let field = form.elements[name];
+  if (!field) {
+    field = Object.assign(document.createElement("input"), { type: "hidden", name });
+    form.append(field);
+  }
+  if (field.type === "checkbox") field.checked = true;
+  else field.value = value;
+}

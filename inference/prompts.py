@@ -32,29 +32,39 @@ def prompt_features(
     rank: Rank = "max",
     positions: Sequence[int] | None = None,
     maxima: Mapping[str, Sequence[float]] | None = None,
+    allowed: Mapping[str, Sequence[bool]] | None = None,
     ignore_bos: bool = True,
 ) -> PromptActivations:
     """Return the `top_k` features of all dictionaries that the prompt activates most, best first.
 
     The model runs once, up to the deepest hook point. Features are ranked by their maximum, mean or last value over
     `positions` (all, if None), divided by their corpus maximum where `maxima` gives one for each feature of a source:
-    without it, dictionaries are compared in their own units. Values at BOS are left out and shown as zero unless
-    `ignore_bos` is off.
+    without it, dictionaries are compared in their own units. `allowed` says for each feature of a source whether it may
+    be ranked; those that fire and may not are counted in `n_hidden`. Values at BOS are left out and shown as zero
+    unless `ignore_bos` is off.
     """
     ranked_t = _ranked_positions(tokens, positions, rank, ignore_bos)
     hook_names = {name for d in dictionaries.values() for name in (d.hook_in, d.hook_out)}
     x = {name: x_btd[0] for name, x_btd in capture(model, model.ids_bt(tokens), hook_names).items()}
     features: list[PromptFeature] = []
     sources = []
-    n_firing = 0
+    n_firing = n_hidden = 0
     for source, dictionary in dictionaries.items():
         activations = dictionary.encode(x[dictionary.hook_in])
         sources.append(_activity(source, dictionary, activations, x, tokens.n_special))
         scores = _score(activations, ranked_t.to(dictionary.device), rank, (maxima or {}).get(source))
         n_firing += len(scores.indices_u)
+        scores, n_here = _only(scores, (allowed or {}).get(source))
+        n_hidden += n_here
         features += _best(source, activations, scores, top_k, tokens.n_special if ignore_bos else 0)
     features.sort(key=lambda feature: (-feature.score, feature.source, feature.index))
-    return PromptActivations(tokens=tokens, features=tuple(features[:top_k]), sources=tuple(sources), n_firing=n_firing)
+    return PromptActivations(
+        tokens=tokens,
+        features=tuple(features[:top_k]),
+        sources=tuple(sources),
+        n_firing=n_firing,
+        n_hidden=n_hidden,
+    )
 
 
 @torch.inference_mode()
@@ -91,6 +101,19 @@ def _score(activations: SparseActivations, ranked_t: Tensor, rank: Rank, maxima:
     # A feature that never fired in the corpus has no unit but what it reaches here.
     scores_u = scores_u / torch.where(maxima_u > 0, maxima_u, peaks_u)
     return _Scores(indices_u=indices_u, scores_u=scores_u, maxima_u=maxima_u)
+
+
+def _only(scores: _Scores, allowed: Sequence[bool] | None) -> tuple[_Scores, int]:
+    """Return the scores of the features that may be ranked, and how many may not."""
+    if allowed is None:
+        return scores, 0
+    kept_u = torch.as_tensor(allowed, dtype=torch.bool)[scores.indices_u.cpu()].to(scores.indices_u.device)
+    kept = _Scores(
+        indices_u=scores.indices_u[kept_u],
+        scores_u=scores.scores_u[kept_u],
+        maxima_u=None if scores.maxima_u is None else scores.maxima_u[kept_u],
+    )
+    return kept, len(kept_u) - len(kept.indices_u)
 
 
 def _best(

@@ -60,12 +60,16 @@ class SourceActivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptActivations:
-    """The features that a prompt activates most, best first, and how many fire at all (`n_firing`)."""
+    """The features that a prompt activates most, best first.
+
+    `n_firing` counts all that fire at the ranked positions, `n_hidden` those among them that were not to be ranked.
+    """
 
     tokens: Tokens
     features: tuple[PromptFeature, ...]
     sources: tuple[SourceActivity, ...]
     n_firing: int
+    n_hidden: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,7 +155,8 @@ def _tokenized(
             spans = np.array(encoding.offsets, dtype=np.uint32).reshape(-1, 2)
             # Spans tile the text: what a tokenizer trims off a token belongs to the next one.
             ends = np.maximum.accumulate(spans[:, 1])
-            starts = np.minimum(spans[:, 0], np.concatenate([[0], ends[:-1]])) if len(ends) else spans[:, 0]
+            starts = np.minimum(spans[1:, 0], ends[:-1])
+            starts = np.concatenate([np.zeros(min(len(ends), 1), dtype=np.uint32), starts])
             yield document, text, np.array(encoding.ids, dtype=np.uint32), starts, ends
 
 

@@ -1,0 +1,59 @@
+"""Logarithmic bins with fixed absolute edges, so that histograms of any two shards add up.
+
+A bin is read off the bits of a 32-bit float: the exponent and the first bits of the fraction. Four fine bins an octave
+(edges 1, 1.25, 1.5 and 1.75 times a power of two) from 2^-12 to 2^13; two of them make a bin of the histogram that is
+shown. The outer bins take what lies beyond.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from inference.dashboards.results import BANDS
+
+FINE_BINS = 100
+SHOWN_BINS = FINE_BINS // 2
+_LOWEST_OCTAVE = -12
+_SHIFT = 23 - 2
+_FIRST = (127 + _LOWEST_OCTAVE) << 2
+
+
+def fine_bins(values: np.ndarray) -> np.ndarray:
+    """Return the fine bin, 0 to 99, of positive float32 values."""
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.int32)
+    return np.clip((bits >> _SHIFT) - _FIRST, 0, FINE_BINS - 1)
+
+
+def fine_edges() -> np.ndarray:
+    """Return the 101 edges of the fine bins."""
+    number = np.arange(FINE_BINS + 1)
+    return 2.0 ** (number // 4 + _LOWEST_OCTAVE) * (1 + number % 4 / 4)
+
+
+def shown_edges() -> np.ndarray:
+    """Return the 51 edges of the histogram that is shown."""
+    return fine_edges()[::2].copy()
+
+
+def shown_histogram(fine_fb: np.ndarray) -> np.ndarray:
+    """Add fine bins up to those that are shown."""
+    return fine_fb.reshape(len(fine_fb), SHOWN_BINS, 2).sum(axis=2)
+
+
+def band_counts(fine_fb: np.ndarray, maximum_f: np.ndarray) -> np.ndarray:
+    """Return how many activations lie in each band of the maximum, taking them as even inside a fine bin."""
+    edges = fine_edges()
+    cumulative = np.concatenate([np.zeros((len(fine_fb), 1)), np.cumsum(fine_fb, axis=1)], axis=1)
+    # Nothing lies above the maximum, so the bin that holds it ends there.
+    highest = np.clip(fine_bins(maximum_f), 0, FINE_BINS - 1)
+    below = np.zeros((len(fine_fb), len(BANDS) + 1))
+    shares = [0.0, *sorted({high for _, high in BANDS.values()})]
+    for column, share in enumerate(shares[1:], start=1):
+        limit = maximum_f * share
+        bin_f = fine_bins(limit)
+        low = np.where(bin_f == 0, 0.0, edges[bin_f])
+        high = np.where(bin_f == highest, np.maximum(maximum_f, low + 1e-30), edges[bin_f + 1])
+        part = np.clip((limit - low) / (high - low), 0.0, 1.0)
+        rows = np.arange(len(fine_fb))
+        below[:, column] = cumulative[rows, bin_f] + part * fine_fb[rows, bin_f]
+    return np.diff(below, axis=1)[:, ::-1]

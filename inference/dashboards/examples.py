@@ -1,0 +1,195 @@
+"""Choosing examples: the top contexts, a sample of every band of activation, and contexts where a feature is silent.
+
+The bands are shares of a maximum that is known only at the end, so a sample is kept for each fine bin of peak values
+(`bins.py`) and the bands are filled from the bins that they cover. Samples are those of lowest hash, so that neither
+the order nor the number of shards matters. Contexts that agree around their peaks count once (`corpus.local_keys`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from inference.dashboards.bins import FINE_BINS, fine_bins
+from inference.dashboards.corpus import local_keys, mixed
+from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT, TOP, ContextTable
+from inference.dashboards.selection import Best, Candidates, best_rows, descending_bits, ranked
+
+N_TOP, N_BAND, N_SILENT = 20, 6, 5
+_HALF_WORD = np.uint64(32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """What choosing needs to know of each token and context of a corpus."""
+
+    context_t: np.ndarray  # int32
+    first_token_c: np.ndarray  # int64, the context's first token, BOS included
+    eligible_c: np.ndarray  # bool, False for duplicates of earlier contexts
+    key_t: np.ndarray  # uint64, equal where the surroundings are
+    key_c: np.ndarray  # uint64, a hash of the context
+
+    @classmethod
+    def of(cls, contexts: ContextTable) -> Places:
+        lengths = np.diff(contexts.indptr_c)
+        return cls(
+            context_t=np.repeat(np.arange(len(contexts), dtype=np.int32), lengths),
+            first_token_c=contexts.indptr_c[:-1],
+            eligible_c=contexts.duplicate_of_c == np.arange(len(contexts)),
+            key_t=local_keys(contexts),
+            key_c=mixed(np.arange(len(contexts), dtype=np.uint64)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Examples without their recorded activations, sorted by feature, group and rank."""
+
+    feature_x: np.ndarray
+    group_x: np.ndarray
+    rank_x: np.ndarray
+    context_x: np.ndarray
+    position_x: np.ndarray
+    value_x: np.ndarray
+
+
+class Selection:
+    """The examples of one dictionary while a pass goes on."""
+
+    def __init__(self, n_features: int, places: Places) -> None:
+        self.n_features = n_features
+        self.places = places
+        self._salt_f = mixed(np.arange(n_features, dtype=np.uint64) + np.uint64(1 << 40))
+        self.top = Best(n_features, N_TOP)
+        self.bands = Best(n_features * FINE_BINS, N_BAND)
+        self.hard = Best(n_features, N_SILENT)
+        # Twice as many, since some may turn out to be hard ones.
+        self.random = Best(n_features, 2 * N_SILENT)
+
+    def offer_peaks(self, feature: np.ndarray, token: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """Take the peaks of features in contexts; return which may become examples."""
+        context = self.places.context_t[token]
+        key = self.places.key_t[token]
+        position = token - self.places.first_token_c[context]
+        eligible = self.places.eligible_c[context]
+        by_height = ranked(descending_bits(value), context)
+        by_chance = ranked(mixed(key ^ self._salt_f[feature]) >> _HALF_WORD, context)
+        binned = feature.astype(np.int64) * FINE_BINS + fine_bins(value)
+        useful = np.zeros(len(feature), dtype=bool)
+        for best, group, rank in ((self.top, feature.astype(np.int64), by_height), (self.bands, binned, by_chance)):
+            admitted = eligible & best.admits(group, rank)
+            useful |= admitted
+            every = Candidates(group=group, rank=rank, identity=key, context=context, position=position, value=value)
+            best.add(every.take(np.flatnonzero(admitted)))
+        return useful
+
+    def hard_admits(self, context: int, height_f: np.ndarray, silent_f: np.ndarray) -> np.ndarray:
+        """Return the silent features whose highest pre-activation in a context is among their highest."""
+        features = np.flatnonzero(silent_f)
+        if not self.places.eligible_c[context]:
+            return features[:0]
+        rank = ranked(descending_bits(height_f[features]), np.uint64(context))
+        return features[self.hard.admits(features, rank)]
+
+    def offer_hard(self, feature: np.ndarray, context: np.ndarray, position: np.ndarray, height: np.ndarray) -> None:
+        """Take contexts where features are silent, with the highest pre-activation and where it is."""
+        self.hard.add(_of_contexts(feature, context, position, height, ranked(descending_bits(height), context)))
+
+    def random_admits(self, context: int, silent_f: np.ndarray) -> np.ndarray:
+        """Return the silent features that may draw this context."""
+        features = np.flatnonzero(silent_f)
+        if not self.places.eligible_c[context]:
+            return features[:0]
+        return features[self.random.admits(features, self._drawn(features, np.int64(context)))]
+
+    def offer_random(self, feature: np.ndarray, context: np.ndarray) -> None:
+        """Take contexts where features are silent."""
+        none = np.zeros(len(feature))
+        self.random.add(_of_contexts(feature, context, none, none, self._drawn(feature, context)))
+
+    def choose(self, maximum_f: np.ndarray) -> Chosen:
+        """Return the examples, now that the maxima are known."""
+        top = self.top.kept()
+        bands = self._fill_bands(top, maximum_f)
+        hard = self.hard.kept()
+        random = _without(self.random.kept(), hard)
+        parts = [
+            _ranked_in_group(top, np.full(len(top), TOP), top.group, N_TOP),
+            bands,
+            _ranked_in_group(hard, np.full(len(hard), HARD_SILENT), hard.group, N_SILENT),
+            _ranked_in_group(random, np.full(len(random), RANDOM_SILENT), random.group, N_SILENT),
+        ]
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        order = np.lexsort((columns[2], columns[1], columns[0]))
+        feature, group, rank, context, position, value = (column[order] for column in columns)
+        return Chosen(
+            feature_x=feature.astype(np.int32),
+            group_x=group.astype(np.uint8),
+            rank_x=rank.astype(np.uint16),
+            context_x=context.astype(np.int32),
+            position_x=position.astype(np.uint16),
+            value_x=value.astype(np.float32),
+        )
+
+    def _fill_bands(self, top: Candidates, maximum_f: np.ndarray) -> tuple[np.ndarray, ...]:
+        kept = self.bands.kept()
+        feature = kept.group // FINE_BINS
+        kept = _with_group(kept, feature)
+        # What the top shows, in the same or in like surroundings, is not shown again.
+        unseen = ~np.isin(kept.identity ^ self._salt_f[feature], top.identity ^ self._salt_f[top.group])
+        kept = kept.take(np.flatnonzero(unseen))
+        feature = kept.group
+        share = kept.value.astype(np.float64) / maximum_f[feature]
+        band = np.zeros(len(kept), dtype=np.int64)
+        for code, (low, high) in BANDS.items():
+            band[(share > low) & (share <= high)] = code
+        group = feature * (len(BANDS) + 1) + band
+        rows, _ = best_rows(group, kept.rank, kept.identity, N_BAND)
+        chosen, band = kept.take(rows), band[rows]
+        # Drawn by chance, shown by height.
+        order = np.lexsort((chosen.context, -chosen.value, band, chosen.group))
+        return _ranked_in_group(chosen.take(order), band[order], group[rows][order], N_BAND)
+
+    def _drawn(self, feature: np.ndarray, context: np.ndarray | np.int64) -> np.ndarray:
+        lot = mixed(self.places.key_c[context] ^ self._salt_f[feature]) >> _HALF_WORD
+        return ranked(lot, np.asarray(context))
+
+
+def _of_contexts(
+    feature: np.ndarray, context: np.ndarray, position: np.ndarray, value: np.ndarray, rank: np.ndarray
+) -> Candidates:
+    return Candidates(
+        group=feature.astype(np.int64),
+        rank=rank,
+        identity=context.astype(np.uint64),
+        context=context.astype(np.int32),
+        position=position.astype(np.int64),
+        value=value.astype(np.float32),
+    )
+
+
+def _with_group(candidates: Candidates, group: np.ndarray) -> Candidates:
+    return Candidates(
+        group=group,
+        rank=candidates.rank,
+        identity=candidates.identity,
+        context=candidates.context,
+        position=candidates.position,
+        value=candidates.value,
+    )
+
+
+def _without(candidates: Candidates, others: Candidates) -> Candidates:
+    taken = np.isin(candidates.group << 32 | candidates.context, others.group << 32 | others.context)
+    return candidates.take(np.flatnonzero(~taken))
+
+
+def _ranked_in_group(candidates: Candidates, code: np.ndarray, group: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
+    """Return (feature, group code, rank, context, position, value) of rows sorted by group, at most `size` each."""
+    starts = np.concatenate([[True], group[1:] != group[:-1]]) if len(group) else np.zeros(0, dtype=bool)
+    first = np.flatnonzero(starts)
+    place = np.arange(len(group)) - np.repeat(first, np.diff(first, append=len(group)))
+    keep = place < size
+    columns = (candidates.group, code, place, candidates.context, candidates.position, candidates.value)
+    return tuple(column[keep] for column in columns)

@@ -1,0 +1,135 @@
+"""What a dictionary's weights say without any text: neighbours by decoder direction, and direct effect on the logits.
+
+The effect of a feature is that of its unit output direction d through the final norm's gain g and the unembedding:
+W_U diag(g) d, with d centred first where the norm centres, and then centred over the vocabulary. Directions at heads'
+outputs go through W_O first and those behind the MLP's activation through its output matrix; a transcoder's direction
+is the one that it writes. The final norm's scale, which depends on the text, is left out, and so is everything that
+later layers do.
+
+Shape suffixes: F features, D model width, O output width, V vocabulary, C a chunk of features, B bins, K kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inference.dictionaries.dictionary import Dictionary
+from inference.language_models import LanguageModel
+
+N_NEIGHBOURS, N_TOKENS, LOGIT_BINS = 16, 20, 40
+_CHUNK_ELEMENTS = 1 << 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogitEffects:
+    """Direct effects of every feature on the logits, reduced."""
+
+    promoted_ids_fk: np.ndarray
+    promoted_values_fk: np.ndarray
+    suppressed_ids_fk: np.ndarray
+    suppressed_values_fk: np.ndarray
+    histogram_fb: np.ndarray
+    edges_fe: np.ndarray
+    deviation_f: np.ndarray
+    skewness_f: np.ndarray
+    kurtosis_f: np.ndarray
+
+
+@torch.inference_mode()
+def decoder_neighbours(dictionary: Dictionary) -> tuple[np.ndarray, np.ndarray]:
+    """Return `(ids_fk, cosines_fk)` of the features with the most similar decoder rows, padded with -1 and 0."""
+    unit_fo = _unit(dictionary.decoder_directions().float())
+    n = len(unit_fo)
+    k = min(N_NEIGHBOURS, n - 1)
+    ids = np.full((n, N_NEIGHBOURS), -1, dtype=np.int32)
+    cosines = np.zeros((n, N_NEIGHBOURS), dtype=np.float32)
+    absent_f = ~(unit_fo.square().sum(1) > 0)
+    for start in range(0, n, _rows(n)):
+        chunk = slice(start, start + _rows(n))
+        cosine_cf = unit_fo[chunk] @ unit_fo.T
+        cosine_cf[:, absent_f] = -2
+        here = torch.arange(len(cosine_cf), device=cosine_cf.device)
+        cosine_cf[here, here + start] = -2
+        values_ck, indices_ck = cosine_cf.topk(k, dim=1)
+        known_ck = (values_ck > -2) & ~absent_f[chunk, None]
+        ids[chunk, :k] = torch.where(known_ck, indices_ck, -1).cpu().numpy()
+        cosines[chunk, :k] = torch.where(known_ck, values_ck, 0.0).cpu().numpy()
+    return ids, cosines
+
+
+@torch.inference_mode()
+def logit_effects(model: LanguageModel, dictionary: Dictionary) -> LogitEffects:
+    """Return the promoted and suppressed tokens, histogram and moments of every feature's direct effect."""
+    direction_fd = _residual_directions(model, dictionary)
+    if model.family.norm.centred:
+        direction_fd = direction_fd - direction_fd.mean(1, keepdim=True)
+    norm = model.module.get_submodule(model.family.sites["ln_final.hook_normalized"].module)
+    direction_fd = direction_fd * (norm.weight.float() + model.family.norm.offset)
+    w_u_vd = model.module.get_output_embeddings().weight.float()
+    w_u_vd = w_u_vd - w_u_vd.mean(0)
+    parts = [_reduced(chunk_cd @ w_u_vd.T) for chunk_cd in direction_fd.split(_rows(len(w_u_vd)))]
+    return LogitEffects(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def logit_path(model: LanguageModel, dictionary: Dictionary) -> str:
+    """Say in a few words how a dictionary's directions reach the residual stream."""
+    _, site = model.resolve(dictionary.hook_out)
+    if site.width != "model":
+        return f"through {site.module}"
+    return "taken as residual directions" if site.normalized else "directions of the residual stream"
+
+
+def _residual_directions(model: LanguageModel, dictionary: Dictionary) -> Tensor:
+    """Return the unit decoder rows as directions of the residual stream, [F, D]."""
+    unit_fo = _unit(dictionary.decoder_directions().float())
+    point, site = model.resolve(dictionary.hook_out)
+    if site.width == "model":
+        return unit_fo
+    if point.head is not None:
+        wide = unit_fo.new_zeros(len(unit_fo), model.n_heads * model.d_head)
+        wide[:, point.head * model.d_head : (point.head + 1) * model.d_head] = unit_fo
+        unit_fo = wide
+    module = model.module.get_submodule(site.module)
+    unit_fo = unit_fo.to(model.dtype)
+    return (module(unit_fo) - module(torch.zeros_like(unit_fo[:1]))).float()
+
+
+def _reduced(effect_cv: Tensor) -> dict[str, np.ndarray]:
+    k = min(N_TOKENS, effect_cv.shape[1])
+    promoted, suppressed = effect_cv.topk(k, dim=1), effect_cv.topk(k, dim=1, largest=False)
+    lowest_c, highest_c = suppressed.values[:, 0].double(), promoted.values[:, 0].double()
+    width_c = (highest_c - lowest_c).clamp(min=1e-30)
+    bin_cv = ((effect_cv.double() - lowest_c[:, None]) / width_c[:, None] * LOGIT_BINS).long().clamp(0, LOGIT_BINS - 1)
+    histogram_cb = torch.zeros(len(effect_cv), LOGIT_BINS, dtype=torch.int32, device=effect_cv.device)
+    histogram_cb.scatter_add_(1, bin_cv, torch.ones_like(bin_cv, dtype=torch.int32))
+    share_e = torch.linspace(0, 1, LOGIT_BINS + 1, dtype=torch.float64, device=effect_cv.device)
+    centred_cv = effect_cv.double() - effect_cv.double().mean(1, keepdim=True)
+    variance_c = centred_cv.square().mean(1)
+    scale_c = variance_c.clamp(min=1e-30)
+    arrays = {
+        "promoted_ids_fk": promoted.indices.int(),
+        "promoted_values_fk": promoted.values,
+        "suppressed_ids_fk": suppressed.indices.int(),
+        "suppressed_values_fk": suppressed.values,
+        "histogram_fb": histogram_cb,
+        "edges_fe": (lowest_c[:, None] + width_c[:, None] * share_e).float(),
+        "deviation_f": variance_c.sqrt().float(),
+        "skewness_f": (centred_cv.pow(3).mean(1) / scale_c**1.5).float(),
+        "kurtosis_f": (centred_cv.pow(4).mean(1) / scale_c**2 - 3).float(),
+    }
+    return {name: array.cpu().numpy() for name, array in arrays.items()}
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """Return rows of length one; rows that are zero or not finite become zero."""
+    rows = torch.where(rows.isfinite().all(1, keepdim=True), rows, 0.0)
+    length = rows.norm(dim=1, keepdim=True)
+    return torch.where(length > 0, rows / length.clamp(min=1e-30), 0.0)
+
+
+def _rows(width: int) -> int:
+    return max(1, _CHUNK_ELEMENTS // width)

@@ -1,0 +1,71 @@
+"""What the engine computes on request: activations, ranked features of a prompt, steered text."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest
+from ninja import Path, Router, Status
+
+from explorer import asks, live
+from explorer.api import schemas
+from explorer.live_queries import EditQuery, PromptQuery, SteerQuery
+from explorer.live_values import EngineStatus, PromptResult, SteerJob, SteerResult, TestedText
+
+router = Router(tags=["live"])
+
+
+@router.post("/activations", response=list[TestedText], operation_id="test_activations")
+def activations(request: HttpRequest, body: schemas.ActivationsIn):
+    """Return the activations of chosen features on a text, one value per token."""
+    return asks.test_texts(
+        model=body.model, source=body.source, indices=body.indices, text=body.text, truncate=body.truncate
+    )
+
+
+@router.post("/prompt", response=PromptResult, operation_id="prompt_features")
+def prompt(request: HttpRequest, body: schemas.PromptIn):
+    """Return the features that fire in a text, ranked, of one or several sources in one pass of the model."""
+    query = PromptQuery(
+        model=body.model,
+        sources=tuple(dict.fromkeys(body.sources)),
+        text=body.text,
+        rank=body.rank,
+        density=body.density,
+        at=body.at,
+        top=body.top,
+        truncate=body.truncate,
+    )
+    query.check()
+    return asks.prompt_features(query)
+
+
+@router.post("/steer", response={200: SteerResult, 202: SteerJob}, operation_id="steer")
+def steer(request: HttpRequest, body: schemas.SteerIn):
+    """Generate a default and a steered text: wait for both, or follow the events at `events_url` (SSE)."""
+    query = SteerQuery(
+        model=body.model,
+        text=body.text,
+        edits=tuple(EditQuery(source=e.source, index=e.index, strength=e.strength) for e in body.edits),
+        n_tokens=body.n_tokens,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        seed=body.seed,
+        truncate=body.truncate,
+    )
+    query.check()
+    job = asks.start_steering(query)
+    if body.wait:
+        return Status(200, asks.steering_result(job))
+    return Status(202, job)
+
+
+@router.post("/jobs/{job_id}/cancel", response={204: None}, operation_id="cancel_job")
+def cancel(request: HttpRequest, job_id: Path[str]):
+    """Stop a live request; its stream ends with what there is."""
+    live.cancel(job_id)
+    return Status(204, None)
+
+
+@router.get("/workers", response=EngineStatus, operation_id="workers")
+def workers(request: HttpRequest):
+    """Return the workers that are alive and how many live requests wait."""
+    return live.engine_status()

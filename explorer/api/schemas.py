@@ -1,0 +1,125 @@
+"""What callers of the API send. What they get is the values of `features.results` and `explorer.live_values`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Len
+from ninja import Field, Schema
+from pydantic import ConfigDict
+
+from explorer.live_queries import MAX_EDITS, MAX_SOURCES, MAX_STRENGTH, MAX_TOKENS, MAX_TOP
+
+
+class Body(Schema):
+    """A body whose unknown fields are refused: a misspelt option must not be ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TokenIn(Body):
+    """Name and password of an account."""
+
+    username: str
+    password: str
+
+
+class TokenOut(Schema):
+    """A bearer token and for how many days it is good."""
+
+    token: str
+    days: int
+
+
+class Account(Schema):
+    """Who the caller is; empty for a visitor."""
+
+    username: str
+
+
+class ActivationsIn(Body):
+    """Features of one source and a text."""
+
+    model: str
+    source: str
+    indices: Annotated[list[int], Len(1, 64)]
+    text: str
+    truncate: bool = Field(False, description="Cut a text that is longer than the model's context.")
+
+
+class PromptIn(Body):
+    """A text, and how to rank the features that fire in it."""
+
+    model: str
+    sources: Annotated[list[str], Len(0, MAX_SOURCES)] = Field([], description="Empty: all sources of the model.")
+    text: str
+    rank: Literal["max", "share", "mean"] = "max"
+    density: float | None = Field(None, ge=0, le=1, description="Hide features that fire on a larger share of tokens.")
+    at: str = Field("", description='Rank by these token positions only, as "4-7,9".')
+    top: int = Field(50, ge=1, le=MAX_TOP)
+    truncate: bool = False
+
+
+class EditIn(Body):
+    """A feature and its strength, in units of the feature's maximum."""
+
+    source: str
+    index: int = Field(ge=0)
+    strength: float = Field(1.0, ge=-MAX_STRENGTH, le=MAX_STRENGTH)
+
+
+class SteerIn(Body):
+    """A steering recipe. With `wait` the answer holds both texts; without, the address of the events."""
+
+    model: str
+    text: str
+    edits: Annotated[list[EditIn], Len(1, MAX_EDITS)]
+    n_tokens: int = Field(48, ge=1, le=MAX_TOKENS)
+    temperature: float = Field(0.7, ge=0, le=5)
+    top_p: float = Field(1.0, gt=0, le=1)
+    seed: int = Field(0, ge=0, lt=2**31)
+    truncate: bool = False
+    wait: bool = False
+
+
+class LabelIn(Body):
+    """What the caller thinks a feature means."""
+
+    text: str
+
+
+class VoteIn(Body):
+    """1 agrees, -1 disagrees, 0 withdraws the vote."""
+
+    value: Literal[-1, 0, 1]
+
+
+class CommentIn(Body):
+    """A remark on a feature."""
+
+    text: str
+
+
+class ListIn(Body):
+    """A new list."""
+
+    name: str
+    description: str = ""
+
+
+class MemberIn(Body):
+    """A feature for a list."""
+
+    model: str
+    source: str
+    index: int
+    note: str = ""
+
+
+class RunIn(Body):
+    """A build of dashboards. Without sources all of the model are built, in one pass over the text."""
+
+    model: str
+    sources: Annotated[list[str], Len(0, MAX_SOURCES)] = []
+    corpus: str
+    n_tokens: int | None = Field(None, ge=1, description="Tokens to scan; the whole corpus by default.")

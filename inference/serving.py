@@ -1,0 +1,359 @@
+"""What an engine worker answers: texts in, JSON-ready values out, with models and dictionaries kept loaded.
+
+Imports torch through the core and never Django: `inference.tasks` looks names up in the database and calls this.
+Positions count the BOS; values are in the units of their dictionary, rounded to five significant digits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from inference.dictionaries import check_fit, load_dictionary
+from inference.dictionaries.dictionary import Dictionary
+from inference.errors import InvalidInput
+from inference.generation import generate
+from inference.language_models import LanguageModel, load_language_model
+from inference.memory import ByteLRU
+from inference.prompts import feature_activations, prompt_features
+from inference.token_text import display
+from inference.values import Edit, Tokens
+
+DIGITS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """Where a model is; `revision` is of a hub id."""
+
+    slug: str
+    path: str
+    revision: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scales:
+    """What a build knows of every feature: its maximum and the share of tokens it fires on, float32 arrays [F]."""
+
+    maxima: np.ndarray
+    densities: np.ndarray
+
+    @property
+    def n_bytes(self) -> int:
+        return self.maxima.nbytes + self.densities.nbytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DictionarySpec:
+    """Where a dictionary is; `scales` is None until its dashboards are built."""
+
+    source: str
+    path: str
+    sha256: str
+    scales: Scales | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Engine:
+    """Answers for one worker process; `worker` is the name under which it answers."""
+
+    worker: str
+    capacity_bytes: int
+    device: str | None = None
+    dtype: str = "float32"
+    held: ByteLRU = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.held = ByteLRU(self.capacity_bytes)
+
+    def model(self, spec: ModelSpec) -> LanguageModel:
+        """Return the model, loading it if it is not held."""
+
+        def load() -> LanguageModel:
+            return load_language_model(
+                spec.path, name=spec.slug, revision=spec.revision, dtype=self.dtype, device=self.device
+            )
+
+        return self.held.get(("model", spec.path, spec.revision), load)
+
+    def dictionary(self, model: LanguageModel, spec: DictionarySpec) -> Dictionary:
+        """Return the dictionary, loading it and checking that it fits the model if it is not held."""
+
+        def load() -> Dictionary:
+            dictionary = load_dictionary(spec.path, device=model.device, dtype="float32")
+            check_fit(
+                dictionary.config,
+                model_name=model.name,
+                family=model.family.name,
+                n_layers=model.n_layers,
+                d_model=model.d_model,
+                d_heads=model.n_heads * model.d_head,
+                d_mlp=model.d_mlp,
+            )
+            return dictionary
+
+        return self.held.get(("dictionary", spec.path, spec.sha256, str(model.device)), load)
+
+    def prompt_features(
+        self,
+        model_spec: ModelSpec,
+        dictionary_specs: Sequence[DictionarySpec],
+        *,
+        text: str,
+        rank: str,
+        density: float | None,
+        positions: Sequence[int] | None,
+        top: int,
+        truncate: bool,
+    ) -> dict[str, Any]:
+        """Return the features that fire in the text, ranked, none denser than `density` among them.
+
+        Raises PromptTooLong, InvalidInput for positions beyond the text, and what loading raises.
+        """
+        begin = time.perf_counter()
+        model = self.model(model_spec)
+        dictionaries = {spec.source: self.dictionary(model, spec) for spec in dictionary_specs}
+        tokens, truncated_from = self._tokenize(model, text, truncate=truncate)
+        _check_positions(positions, tokens)
+        scales = {spec.source: spec.scales for spec in dictionary_specs if spec.scales is not None}
+        found = prompt_features(
+            model,
+            dictionaries,
+            tokens,
+            top_k=top,
+            rank="mean" if rank == "mean" else "max",
+            positions=positions,
+            maxima={source: known.maxima for source, known in scales.items()} if rank == "share" else None,
+            allowed=_allowed(scales, density),
+            ignore_bos=True,
+        )
+        ranked = _ranked_positions(tokens, positions)
+        return {
+            "tokens": _tokens(model, tokens),
+            "features": [_feature(feature, ranked) for feature in found.features],
+            "n_firing": found.n_firing,
+            "n_hidden": found.n_hidden,
+            "truncated_from": truncated_from,
+            "provenance": self._provenance(model, dictionary_specs, begin),
+        }
+
+    def feature_activations(
+        self,
+        model_spec: ModelSpec,
+        spec: DictionarySpec,
+        *,
+        indices: Sequence[int],
+        text: str,
+        truncate: bool,
+    ) -> dict[str, Any]:
+        """Return the activations of chosen features at every token; those at BOS are reported and not to be counted."""
+        begin = time.perf_counter()
+        model = self.model(model_spec)
+        dictionary = self.dictionary(model, spec)
+        tokens, truncated_from = self._tokenize(model, text, truncate=truncate)
+        a_tn = feature_activations(model, dictionary, tokens, indices)
+        maxima = [float(spec.scales.maxima[index]) for index in indices] if spec.scales else [None] * len(indices)
+        return {
+            "tokens": _tokens(model, tokens),
+            "values": [[_rounded(value) for value in column] for column in a_tn.T.tolist()],
+            "maxima": [maximum or None for maximum in maxima],
+            "truncated_from": truncated_from,
+            "provenance": self._provenance(model, [spec], begin),
+        }
+
+    def generate(
+        self,
+        model_spec: ModelSpec,
+        dictionary_specs: Mapping[str, DictionarySpec],
+        *,
+        text: str,
+        edits: Sequence[Mapping[str, Any]],
+        n_tokens: int,
+        temperature: float,
+        top_p: float,
+        seed: int,
+        truncate: bool,
+        stop_reason: Callable[[], str | None],
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the events of a generation with a default row (0) and a steered row (1): tokens, token ..., done.
+
+        `stop_reason` is asked before every step; what is there by then is the answer, `stopped` says why.
+        """
+        begin = time.perf_counter()
+        model = self.model(model_spec)
+        dictionaries = {source: self.dictionary(model, spec) for source, spec in dictionary_specs.items()}
+        tokens, truncated_from = self._tokenize(model, text, truncate=truncate, leave_room=n_tokens)
+        yield "tokens", {"tokens": _tokens(model, tokens), "truncated_from": truncated_from}
+        asked: list[str] = []
+
+        def should_stop() -> bool:
+            if reason := stop_reason():
+                asked.append(reason)
+            return bool(asked)
+
+        rows = _Rows(n_rows=2)
+        variant = [_edit(edit, dictionary_specs[edit["source"]]) for edit in edits]
+        for token in generate(
+            model,
+            tokens,
+            n_tokens=n_tokens,
+            dictionaries=dictionaries,
+            variants=[[], variant],
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            should_stop=should_stop,
+        ):
+            yield (
+                "token",
+                rows.add(token.row, token.token_id, token.text_piece, _rounded(token.logprob), token.finish),
+            )
+        yield (
+            "done",
+            {
+                "tokens": _tokens(model, tokens),
+                "rows": rows.as_list(),
+                "first_difference": rows.first_difference,
+                "stopped": asked[0] if asked else rows.finish,
+                "settings": {
+                    "edits": list(edits),
+                    "n_tokens": n_tokens,
+                    "temperature": temperature,
+                    "top_p": top_p,
+                    "seed": seed,
+                },
+                "truncated_from": truncated_from,
+                "provenance": self._provenance(model, list(dictionary_specs.values()), begin),
+            },
+        )
+
+    def _tokenize(
+        self, model: LanguageModel, text: str, *, truncate: bool, leave_room: int = 0
+    ) -> tuple[Tokens, int | None]:
+        """Return the tokens and, where the text was cut, how many there were; room is left only by cutting."""
+        limit = model.context_size - min(leave_room, model.context_size // 2) if leave_room else None
+        if not truncate:
+            return model.tokenize(text), None
+        tokens = model.tokenize(text, max_tokens=limit, truncate=True)
+        if len(tokens.text) == len(text):
+            return tokens, None
+        n_all = len(model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) + tokens.n_special
+        return tokens, n_all
+
+    def _provenance(
+        self, model: LanguageModel, dictionary_specs: Sequence[DictionarySpec], begin: float
+    ) -> dict[str, Any]:
+        return {
+            "model": model.name,
+            "revision": model.revision,
+            "dictionaries": [[spec.source, spec.sha256] for spec in dictionary_specs],
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": str(model.device),
+            "worker": self.worker,
+            "seconds": round(time.perf_counter() - begin, 4),
+        }
+
+
+class _Rows:
+    """The texts of a generation as they grow; a token differs when row 0 has another one at its place."""
+
+    def __init__(self, n_rows: int) -> None:
+        self._tokens: list[list[dict[str, Any]]] = [[] for _ in range(n_rows)]
+        self._finishes = [""] * n_rows
+        self.first_difference: int | None = None
+
+    @property
+    def finish(self) -> str:
+        return next((finish for finish in reversed(self._finishes) if finish), "length")
+
+    def add(self, row: int, token_id: int, text: str, logprob: float, finish: str) -> dict[str, Any]:
+        """Keep a token and return its event."""
+        place = len(self._tokens[row])
+        default = self._tokens[0]
+        differs = row > 0 and (place >= len(default) or default[place]["id"] != token_id)
+        if differs and self.first_difference is None:
+            self.first_difference = place
+        self._tokens[row].append({"id": token_id, "text": text, "logprob": logprob})
+        self._finishes[row] = finish
+        return {
+            "row": row,
+            "index": place,
+            "id": token_id,
+            "text": text,
+            "logprob": logprob,
+            "differs": differs,
+            "finish": finish,
+        }
+
+    def as_list(self) -> list[dict[str, Any]]:
+        return [
+            {"text": "".join(token["text"] for token in tokens), "tokens": tokens, "finish": finish}
+            for tokens, finish in zip(self._tokens, self._finishes, strict=True)
+        ]
+
+
+def _edit(edit: Mapping[str, Any], spec: DictionarySpec) -> Edit:
+    if spec.scales is None:
+        raise InvalidInput(
+            f"{spec.source} is not built, so the maximum that strengths count is not known.", "Build it first."
+        )
+    return Edit(
+        dictionary_key=spec.source,
+        feature=edit["index"],
+        strength=edit["strength"],
+        maximum=float(spec.scales.maxima[edit["index"]]),
+    )
+
+
+def _allowed(scales: Mapping[str, Scales], density: float | None) -> dict[str, np.ndarray] | None:
+    """Return which features pass the density limit; sources that are not built pass whole."""
+    if density is None:
+        return None
+    return {source: known.densities <= density for source, known in scales.items()}
+
+
+def _check_positions(positions: Sequence[int] | None, tokens: Tokens) -> None:
+    if positions and positions[-1] >= len(tokens):
+        raise InvalidInput(
+            f"The text has {len(tokens)} tokens, so there is no position {positions[-1]}.",
+            f"Choose positions from {tokens.n_special} to {len(tokens) - 1}.",
+            n=len(tokens),
+        )
+
+
+def _ranked_positions(tokens: Tokens, positions: Sequence[int] | None) -> list[int]:
+    chosen = range(len(tokens)) if positions is None else positions
+    return [position for position in chosen if position >= tokens.n_special]
+
+
+def _feature(feature: Any, ranked: Sequence[int]) -> dict[str, Any]:
+    firing = [(position, value) for position, value in enumerate(feature.values) if value > 0]
+    return {
+        "source": feature.source,
+        "index": feature.index,
+        "score": _rounded(feature.score),
+        "peak": _rounded(feature.peak_value),
+        "peak_position": feature.peak_position,
+        "mean": _rounded(sum(feature.values[position] for position in ranked) / max(1, len(ranked))),
+        "positions": [position for position, _ in firing],
+        "values": [_rounded(value) for _, value in firing],
+    }
+
+
+def _tokens(model: LanguageModel, tokens: Tokens) -> dict[str, Any]:
+    return {
+        "text": tokens.text,
+        "ids": list(tokens.ids),
+        "starts": list(tokens.starts),
+        "ends": list(tokens.ends),
+        "names": [display(model.token_bytes[token_id]) for token_id in tokens.ids],
+        "has_bos": tokens.has_bos,
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")

@@ -7,7 +7,7 @@ from typing import Self
 
 from django.contrib.postgres.search import SearchQueryCombinable, SearchQueryField
 from django.db import models
-from django.db.models import Func, OuterRef, Q, Subquery, Value
+from django.db.models import Count, ExpressionWrapper, F, Func, OuterRef, Q, Subquery, Value, Window
 from django.db.models.functions import Coalesce
 
 
@@ -41,6 +41,10 @@ class DictionaryQuerySet(models.QuerySet):
     def built(self) -> Self:
         """Keep dictionaries whose dashboards are built."""
         return self.filter(built_at__isnull=False)
+
+    def with_facts(self) -> Self:
+        """Join what a card of the dictionary shows."""
+        return self.select_related("model", "release", "tokenization__corpus")
 
 
 class FeatureQuerySet(models.QuerySet):
@@ -83,6 +87,10 @@ class FeatureQuerySet(models.QuerySet):
         return self.filter(promoted_ids__overlap=list(token_ids))
 
 
+_BY_PERSON = ExpressionWrapper(Q(author__isnull=False), output_field=models.BooleanField())
+_BEST_FIRST = ("-by_person", "-votes", "-created_at", "-id")
+
+
 class ExplanationQuerySet(models.QuerySet):
     """Explanations by methods and by people."""
 
@@ -103,9 +111,21 @@ class ExplanationQuerySet(models.QuerySet):
         """Keep explanations that contain the words of the phrase in order; the last word may be a prefix."""
         return self.filter(words=Phrase(phrase, function="facet_prose_query"))
 
+    def mentioning_all(self, text: str) -> Self:
+        """Keep explanations that contain every word of the text, in any order."""
+        rows = self
+        for word in text.split():
+            rows = rows.mentioning(word)
+        return rows
+
     def best_first(self) -> Self:
         """Order as a label is chosen: people before methods, then by votes, then the newest."""
-        return self.annotate(by_person=Q(author__isnull=False)).order_by("-by_person", "-votes", "-created_at", "-id")
+        return self.annotate(by_person=_BY_PERSON).order_by(*_BEST_FIRST)
+
+    def best_of_each(self) -> Self:
+        """Keep the best explanation of each feature, annotated with `n`, how many the feature has."""
+        rows = self.annotate(by_person=_BY_PERSON, n=Window(Count("pk"), partition_by=[F("dictionary_id"), F("index")]))
+        return rows.order_by("dictionary_id", "index", *_BEST_FIRST).distinct("dictionary_id", "index")
 
     def with_vote_of(self, user_id: int | None) -> Self:
         """Annotate `my_vote`: the user's vote, 0 without one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 Row = TypeVar("Row")
 
@@ -86,6 +86,35 @@ class SourceCard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseCard:
+    """Dictionaries published together."""
+
+    slug: str
+    name: str
+    description: str
+    url: str
+    n_dictionaries: int
+    n_features: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """What there is: models, releases, and what was built last."""
+
+    models: tuple[ModelCard, ...]
+    releases: tuple[ReleaseCard, ...]
+    latest: tuple[SourceCard, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPage:
+    """A model with its dictionaries, in order of depth."""
+
+    model: ModelCard
+    sources: tuple[SourceCard, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExplanationCard:
     """One explanation of a feature; `author` is empty for methods."""
 
@@ -97,6 +126,7 @@ class ExplanationCard:
     votes: int = 0
     my_vote: int = 0
     evidence: dict = field(default_factory=dict)
+    mine: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +183,7 @@ class ExampleCard:
     split: str
     group: int
     n_similar: int = 0
+    has_bos: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +204,9 @@ class ExampleGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureRow:
-    """A feature in a list."""
+    """A feature in a list; `matched` says why a search found it."""
 
+    dictionary: int
     model: str
     source: str
     index: int
@@ -245,6 +277,62 @@ class Page(Generic[Row]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFilters:
+    """What a page of a dictionary's features keeps, and in which order.
+
+    `text` is looked for in explanations, `token` among the peak tokens. Densities are shares of tokens, entropies nats.
+    `state` is "", "alive", "dead" or "dense"; `sort` one of SORTS, with a leading "-" for descending.
+    """
+
+    SORTS: ClassVar[tuple[str, ...]] = ("index", "density", "maximum", "entropy")
+    STATES: ClassVar[tuple[str, ...]] = ("", "alive", "dead", "dense")
+
+    text: str = ""
+    token: str = ""
+    density_low: float | None = None
+    density_high: float | None = None
+    entropy_low: float | None = None
+    entropy_high: float | None = None
+    state: str = ""
+    sort: str = "index"
+    page: int = 1
+    per_page: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePage:
+    """A dictionary and one page of its features. `densities` counts its live features by density, on a log axis."""
+
+    source: SourceCard
+    filters: SourceFilters
+    features: Page[FeatureRow]
+    densities: Histogram | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPage:
+    """A list with its features; `notes` are as many as the rows."""
+
+    card: ListCard
+    features: Page[FeatureRow]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentPage:
+    """A document of a corpus as it was read: `changed` says that the file differs from what was registered."""
+
+    corpus: str
+    corpus_slug: str
+    ordinal: int
+    name: str
+    split: str
+    sha256: str
+    lines: tuple[str, ...]
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListCard:
     id: int
     name: str
@@ -275,9 +363,14 @@ class ContextHit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResults:
-    """Hits per kind of evidence: explanations, peak tokens, promoted tokens, contexts."""
+    """Hits per kind of evidence: explanations, peak tokens, promoted tokens, contexts.
+
+    `terms` says how the query was understood; `ignored` names chips that could not be.
+    """
 
     query: str
+    terms: tuple[str, ...]
+    ignored: tuple[str, ...]
     explanations: tuple[FeatureRow, ...]
     peak_tokens: tuple[FeatureRow, ...]
     promoted_tokens: tuple[FeatureRow, ...]

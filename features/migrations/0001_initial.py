@@ -483,8 +483,7 @@ class Migration(migrations.Migration):
                 ("is_test", models.BooleanField()),
                 ("text", models.TextField()),
                 ("token_ids", models.BinaryField()),
-                ("starts", models.BinaryField()),
-                ("ends", models.BinaryField()),
+                ("spans", models.BinaryField()),
             ],
         ),
         migrations.CreateModel(

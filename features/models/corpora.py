@@ -69,7 +69,7 @@ class Tokenization(models.Model):
 class Context(models.Model):
     """A window of tokens of one document, in the partition of its tokenization.
 
-    `token_ids`, `starts` and `ends` are packed by `inference.packing`; starts and ends are character offsets into
+    `token_ids` and `spans` are packed by `inference.packing`; spans are starts and ends in characters of
     `text`; `line` is the line of the document, from 1, where the text begins. `duplicate_of` is the ordinal of the
     first context with the same text up to spacing and case, or its own; `n_similar` counts its later duplicates.
     """
@@ -86,5 +86,4 @@ class Context(models.Model):
     is_test = models.BooleanField()
     text = models.TextField()
     token_ids = models.BinaryField()
-    starts = models.BinaryField()
-    ends = models.BinaryField()
+    spans = models.BinaryField()

@@ -1,0 +1,30 @@
+"""Page-shaped reads: frozen values of features.results, each with a fixed number of queries."""
+
+from features.selectors.documents import document
+from features.selectors.examples import example_group, example_groups
+from features.selectors.feature_cards import feature_card, random_feature
+from features.selectors.feature_rows import feature_rows
+from features.selectors.lists import feature_list, lists
+from features.selectors.models import home, model_page
+from features.selectors.runs import run, runs
+from features.selectors.search import search
+from features.selectors.sources import source_card, source_cards, source_page
+
+__all__ = [
+    "document",
+    "example_group",
+    "example_groups",
+    "feature_card",
+    "feature_list",
+    "feature_rows",
+    "home",
+    "lists",
+    "model_page",
+    "random_feature",
+    "run",
+    "runs",
+    "search",
+    "source_card",
+    "source_cards",
+    "source_page",
+]

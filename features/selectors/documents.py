@@ -1,0 +1,45 @@
+"""Documents of a corpus, read from where they are."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from features.models import Corpus, Document
+from features.results import DocumentPage
+from features.words import storable
+from inference.errors import NotFound
+
+
+def document(corpus: str, ordinal: int) -> DocumentPage:
+    """Return the text of a document by lines; raise NotFound where it is unknown or gone. One query."""
+    row = Document.objects.filter(corpus__slug=corpus, ordinal=ordinal).select_related("corpus").first()
+    if row is None:
+        names = list(Corpus.objects.values_list("slug", flat=True))
+        raise NotFound(
+            f"The corpus {corpus!r} has no document {ordinal}."
+            if corpus in names
+            else f"There is no corpus {corpus!r}.",
+            "Follow the link of a context.",
+            corpus=corpus,
+            ordinal=ordinal,
+        )
+    try:
+        data = Path(row.path).read_bytes()
+    except OSError as error:
+        raise NotFound(
+            f"{row.name} can no longer be read: {error.strerror}.",
+            "The contexts that were read from it are still stored.",
+            corpus=corpus,
+            ordinal=ordinal,
+        ) from error
+    return DocumentPage(
+        corpus=row.corpus.name,
+        corpus_slug=row.corpus.slug,
+        ordinal=row.ordinal,
+        name=row.name,
+        split=row.split,
+        sha256=row.sha256,
+        lines=tuple(storable(data.decode("utf-8", errors="replace")).replace("\r\n", "\n").split("\n")),
+        changed=hashlib.sha256(data).hexdigest() != row.sha256,
+    )

@@ -1,0 +1,216 @@
+"""Everything that a feature's page shows at once, except examples; and the way to a random feature."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from features.models import Comment, Dictionary, Explanation, Feature
+from features.results import (
+    CommentCard,
+    ExplanationCard,
+    FeatureCard,
+    Histogram,
+    Neighbour,
+    TokenEffect,
+)
+from features.selectors.feature_rows import NO_LABEL, Address, labels_of, token_texts
+from features.selectors.lists import lists_for_feature
+from features.selectors.sources import DENSE, active_runs, as_source_card, dictionary_at
+from features.selectors.suggestions import UnknownAddress, no_index, no_model, no_source
+from features.statistics import moments, wilson_interval
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+SINGLE_TOKEN = 0.95
+DRAWN = 64
+
+
+class NotBuilt(UnknownAddress):
+    """A dictionary whose dashboards are not built yet."""
+
+    code = "not-built"
+
+
+def feature_card(model: str, source: str, index: int, user: AbstractBaseUser | None = None) -> FeatureCard:
+    """Return one feature's page; raise UnknownAddress or NotBuilt. Nine queries."""
+    dictionary = dictionary_at(model, source)
+    if not 0 <= index < dictionary.n_features:
+        raise no_index(model, source, index, dictionary.n_features)
+    feature = Feature.objects.of(dictionary.id).filter(index=index).first()
+    if feature is None:
+        raise _not_built(f"{model}/{source}")
+    user_id = user.pk if user is not None and user.is_authenticated else None
+    n_tokens = dictionary.stats.get("n_tokens") or 0
+    mean, deviation, skewness, kurtosis = moments(
+        feature.firing_count, feature.total, feature.total_2, feature.total_3, feature.total_4
+    )
+    density_low, density_high = wilson_interval(feature.firing_count, n_tokens)
+    explanations = explanation_cards(dictionary.id, index, user_id)
+    texts = _texts(dictionary, feature)
+    decoder_neighbours, co_firing = _neighbours(feature, n_tokens)
+    log_edges = dictionary.stats.get("log_edges") or ()
+    return FeatureCard(
+        source=as_source_card(dictionary, active_runs()),
+        index=index,
+        label=explanations[0].text if explanations else "",
+        firing_count=feature.firing_count,
+        context_count=feature.context_count,
+        density=feature.firing_count / n_tokens if n_tokens else 0.0,
+        density_low=density_low,
+        density_high=density_high,
+        maximum=feature.maximum,
+        mean=mean,
+        deviation=deviation,
+        skewness=skewness,
+        kurtosis=kurtosis,
+        token_entropy=feature.token_entropy,
+        burstiness=feature.firing_count / feature.context_count if feature.context_count else 0.0,
+        peak_tokens=tuple(
+            (texts[token], count)
+            for token, count in zip(feature.peak_token_ids, feature.peak_token_counts, strict=True)
+        ),
+        activations=_trimmed(log_edges, feature.histogram),
+        logits=Histogram(
+            edges=_equal_edges(feature.logit_low, feature.logit_high, len(feature.logit_histogram)),
+            counts=tuple(feature.logit_histogram),
+        ),
+        logit_skewness=feature.logit_skewness,
+        logit_kurtosis=feature.logit_kurtosis,
+        promoted=_effects(feature.promoted_ids, feature.promoted_values, texts),
+        suppressed=_effects(feature.suppressed_ids, feature.suppressed_values, texts),
+        decoder_neighbours=decoder_neighbours,
+        co_firing=co_firing,
+        explanations=explanations,
+        comments=_comments(dictionary.id, index, user_id),
+        lists=lists_for_feature(dictionary.id, index, user_id),
+        previous_index=index - 1 if index else None,
+        next_index=index + 1 if index + 1 < dictionary.n_features else None,
+        flags=_flags(feature, n_tokens),
+    )
+
+
+def random_feature(model: str, source: str | None = None) -> Address:
+    """Return `(dictionary id, index)` of a feature that fires, of one source or of any built one of a model.
+
+    A dictionary is as likely as it is large. One that hardly ever fires may give a dead feature. Raises
+    UnknownAddress or NotBuilt. Two queries.
+    """
+    dictionaries = Dictionary.objects.filter(model__slug=model)
+    if source is not None:
+        dictionaries = dictionaries.filter(source=source)
+    sizes = list(dictionaries.order_by("id").values_list("id", "n_features", "built_at"))
+    if not sizes:
+        raise no_model(model) if source is None else no_source(model, source)
+    built = [(dictionary, n_features) for dictionary, n_features, built_at in sizes if built_at]
+    name = model if source is None else f"{model}/{source}"
+    if not built:
+        raise _not_built(name)
+    dictionary, n_features = random.choices(built, [n_features for _, n_features in built])[0]
+    drawn = random.sample(range(n_features), min(DRAWN, n_features))
+    alive = set(Feature.objects.of(dictionary).alive().filter(index__in=drawn).values_list("index", flat=True))
+    return dictionary, next((index for index in drawn if index in alive), drawn[0])
+
+
+def _not_built(name: str) -> NotBuilt:
+    return NotBuilt(
+        f"The dashboards of {name} are not built yet.",
+        "Build them: python manage.py build MODEL/SOURCE --corpus NAME.",
+        suggestions=["/runs"],
+        name=name,
+    )
+
+
+def explanation_cards(dictionary: int, index: int, user_id: int | None) -> tuple[ExplanationCard, ...]:
+    """Return a feature's explanations, its label first. One query."""
+    rows = Explanation.objects.about(dictionary, index).with_vote_of(user_id).best_first().select_related("author")
+    return tuple(
+        ExplanationCard(
+            id=row.id,
+            text=row.text,
+            method=row.method,
+            author=row.author.get_username() if row.author else "",
+            created_at=row.created_at,
+            votes=row.votes,
+            my_vote=row.my_vote,
+            evidence=row.evidence,
+            mine=user_id is not None and row.author_id == user_id,
+        )
+        for row in rows.defer("words")
+    )
+
+
+def _comments(dictionary: int, index: int, user_id: int | None) -> tuple[CommentCard, ...]:
+    rows = Comment.objects.filter(dictionary_id=dictionary, index=index).select_related("author")
+    return tuple(
+        CommentCard(
+            id=row.id,
+            author=row.author.get_username(),
+            text=row.text,
+            created_at=row.created_at,
+            mine=user_id is not None and row.author_id == user_id,
+        )
+        for row in rows
+    )
+
+
+def _neighbours(feature: Feature, n_tokens: int) -> tuple[tuple[Neighbour, ...], tuple[Neighbour, ...]]:
+    """Return decoder neighbours and co-firing features. Two queries."""
+    indices = {*feature.decoder_neighbour_ids, *feature.co_firing_ids}
+    rows = Feature.objects.of(feature.dictionary_id).filter(index__in=indices)
+    counts = dict(rows.values_list("index", "firing_count"))
+    labels = labels_of((feature.dictionary_id, index) for index in indices)
+
+    def shaped(ids: Sequence[int], values: Sequence[float]) -> tuple[Neighbour, ...]:
+        return tuple(
+            Neighbour(
+                index=index,
+                value=value,
+                label=labels.get((feature.dictionary_id, index), NO_LABEL).text,
+                density=counts.get(index, 0) / n_tokens if n_tokens else 0.0,
+            )
+            for index, value in zip(ids, values, strict=True)
+        )
+
+    return (
+        shaped(feature.decoder_neighbour_ids, feature.decoder_neighbour_cosines),
+        shaped(feature.co_firing_ids, feature.co_firing_jaccards),
+    )
+
+
+def _texts(dictionary: Dictionary, feature: Feature) -> dict[int, str]:
+    ids = {*feature.peak_token_ids, *feature.promoted_ids, *feature.suppressed_ids}
+    texts = token_texts({dictionary.model_id: ids})
+    return {token: texts.get((dictionary.model_id, token), f"#{token}") for token in ids}
+
+
+def _effects(ids: Sequence[int], values: Sequence[float], texts: dict[int, str]) -> tuple[TokenEffect, ...]:
+    return tuple(
+        TokenEffect(token_id=token, text=texts[token], value=value) for token, value in zip(ids, values, strict=True)
+    )
+
+
+def _trimmed(edges: Sequence[float], counts: Sequence[int]) -> Histogram:
+    """Drop the empty bins at both ends."""
+    filled = [bin_ for bin_, count in enumerate(counts) if count]
+    if not filled or len(edges) != len(counts) + 1:
+        return Histogram(edges=(), counts=(), log_x=True)
+    first, last = filled[0], filled[-1] + 1
+    return Histogram(edges=tuple(edges[first : last + 1]), counts=tuple(counts[first:last]), log_x=True)
+
+
+def _equal_edges(low: float, high: float, n_bins: int) -> tuple[float, ...]:
+    return tuple(low + (high - low) * bin_ / n_bins for bin_ in range(n_bins + 1)) if n_bins else ()
+
+
+def _flags(feature: Feature, n_tokens: int) -> tuple[str, ...]:
+    flags = []
+    if not feature.firing_count:
+        flags.append("dead")
+    elif n_tokens and feature.firing_count > DENSE * n_tokens:
+        flags.append("dense")
+    if feature.peak_token_shares and feature.peak_token_shares[0] >= SINGLE_TOKEN:
+        flags.append("one token")
+    return tuple(flags)

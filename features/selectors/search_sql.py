@@ -1,0 +1,224 @@
+"""The queries of search that find features: each is one statement, whatever the number of models and dictionaries.
+
+Token ids mean different things in different models, so a statement has one branch per model. Every branch names its
+dictionaries, so that Postgres prunes to their partitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from django.db import connection
+
+from features.models import Dictionary, VocabularyToken
+from features.search import Query
+from features.selectors.feature_rows import Address
+from features.words import fold
+
+# Rows that are ranked where a word is in very many explanations.
+CANDIDATES = 5000
+TokenIds = Mapping[str, Mapping[int, list[int]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundContext:
+    """A context that matches, with the dictionaries that were built on its tokenization."""
+
+    tokenization: int
+    ordinal: int
+    document: int
+    line: int
+    text: str
+    document_name: str
+    corpus_slug: str
+    dictionaries: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chips:
+    """What every hit must satisfy: the chips of the query. `contexts` is None without a `ctx:` chip."""
+
+    query: Query
+    scope: Mapping[int, Dictionary]
+    token_ids: TokenIds
+    contexts: Sequence[FoundContext] | None
+
+    def models(self) -> dict[int, list[int]]:
+        """Return `{model id: dictionary ids}` of the scope."""
+        models: dict[int, list[int]] = {}
+        for dictionary in self.scope.values():
+            models.setdefault(dictionary.model_id, []).append(dictionary.id)
+        return models
+
+    def clauses(self, model: int, *, labels: bool = True) -> tuple[str, list[Any]]:
+        """Return conditions on `f`, a feature, and `d`, its dictionary, with their parameters."""
+        clauses, params = [], []
+        for terms, column in ((self.query.tokens, "peak_token_ids"), (self.query.promotes, "promoted_ids")):
+            for term in terms:
+                clauses.append(f"f.{column} && %s::int[]")
+                params.append(self.token_ids.get(term, {}).get(model, []))
+        if labels:
+            for label in self.query.labels:
+                clauses.append(
+                    "EXISTS (SELECT 1 FROM features_explanation own WHERE own.dictionary_id = f.dictionary_id"
+                    ' AND own."index" = f."index" AND own.words @@ facet_prose_query(%s))'
+                )
+                params.append(label)
+        for bound, sign in ((self.query.density_low, ">="), (self.query.density_high, "<=")):
+            if bound is not None:
+                clauses.append(f"f.firing_count {sign} %s * (d.stats->>'n_tokens')::float8")
+                params.append(bound)
+        if self.contexts is not None:
+            inside, ordinals = examples_in(self.contexts)
+            clauses.append(
+                '(f.dictionary_id, f."index") IN'
+                f' (SELECT x.dictionary_id, x."index" FROM features_example x WHERE {inside})'
+            )
+            params.extend(ordinals)
+        return " AND ".join(clauses) or "TRUE", params
+
+    @property
+    def restricts(self) -> bool:
+        """Tell whether the chips say anything about features."""
+        return self.on_features or bool(self.query.labels)
+
+    @property
+    def on_features(self) -> bool:
+        """Tell whether a hit must be looked up among the features at all."""
+        query = self.query
+        return bool(query.tokens or query.promotes or query.has_density or self.contexts is not None)
+
+
+def examples_in(contexts: Sequence[FoundContext]) -> tuple[str, list[Any]]:
+    """Return the condition on `x`, an example that fires in one of the contexts, with its parameters."""
+    ordinals: dict[tuple[int, ...], list[int]] = {}
+    for context in contexts:
+        ordinals.setdefault(context.dictionaries, []).append(context.ordinal)
+    clauses, params = [], []
+    for dictionaries, inside in ordinals.items():
+        clauses.append('(x.dictionary_id = ANY(%s) AND x.context = ANY(%s) AND x."group" <= 5)')
+        params.extend([list(dictionaries), inside])
+    return f"({' OR '.join(clauses) or 'FALSE'})", params
+
+
+def token_ids_of_terms(dictionaries: Iterable[Dictionary], terms: Collection[str]) -> dict[str, dict[int, list[int]]]:
+    """Return `{term: {model id: ids}}` of tokens that are a term up to white space and case. One query."""
+    found: dict[str, dict[int, list[int]]] = {term: {} for term in terms}
+    if not terms:
+        return found
+    models = {dictionary.model_id for dictionary in dictionaries}
+    folded: dict[str, list[str]] = {}
+    for term in terms:
+        folded.setdefault(fold(term), []).append(term)
+    tokens = VocabularyToken.objects.filter(model_id__in=models, folded__in=[text for text in folded if text])
+    for model, token, text in tokens.order_by("model_id", "token_id").values_list("model_id", "token_id", "folded"):
+        for term in folded[text]:
+            found[term].setdefault(model, []).append(token)
+    return found
+
+
+def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> dict[Address, str]:
+    """Return features with an explanation that has all phrases, and what it says, best rank first. One query."""
+    match = " AND ".join("e.words @@ facet_prose_query(%s)" for _ in phrases)
+    rank = " + ".join("ts_rank(e.words, facet_prose_query(%s))" for _ in phrases)
+    branches, params = [], []
+    for model, dictionaries in chips.models().items():
+        join, clauses, chip_params = "", "TRUE", []
+        if chips.on_features:
+            clauses, chip_params = chips.clauses(model, labels=False)
+            join = """
+                JOIN features_feature f ON f.dictionary_id = e.dictionary_id AND f."index" = e."index"
+                JOIN features_dictionary d ON d.id = e.dictionary_id
+            """
+        branches.append(f"""
+            SELECT e.dictionary_id, e."index", e.text, e.author_id, e.method, e.votes, e.words
+            FROM features_explanation e {join}
+            WHERE e.dictionary_id = ANY(%s) AND {match} AND {clauses} LIMIT {CANDIDATES}
+        """)
+        params.extend([dictionaries, *phrases, *chip_params])
+    sql = f"""
+        SELECT e.dictionary_id, e."index", e.text, a.username, e.method
+        FROM ({_union(branches)}) e LEFT JOIN auth_user a ON a.id = e.author_id
+        ORDER BY (e.author_id IS NOT NULL) DESC, {rank} DESC, e.votes DESC, e.dictionary_id, e."index"
+        LIMIT %s
+    """
+    found: dict[Address, str] = {}
+    # A feature may have several explanations that match.
+    for dictionary, index, text, author, method in _run(sql, [*params, *phrases, 4 * limit], branches):
+        found.setdefault((dictionary, index), f"{author or method}: {text}")
+    return dict(list(found.items())[:limit])
+
+
+def by_token(chips: Chips, terms: Sequence[str], kind: Literal["peak", "promoted"], limit: int) -> dict[Address, str]:
+    """Return features that peak on, or promote, one of the terms, strongest first. One query.
+
+    Strength is the share of activation mass on the tokens, or the centred logit effect.
+    """
+    ids, values = {
+        "peak": ("peak_token_ids", "peak_token_shares"),
+        "promoted": ("promoted_ids", "promoted_values"),
+    }[kind]
+    branches, params = [], []
+    for model, dictionaries in chips.models().items():
+        tokens = sorted({token for term in terms for token in chips.token_ids.get(term, {}).get(model, [])})
+        if not tokens:
+            continue
+        clauses, chip_params = chips.clauses(model)
+        branches.append(f"""
+            SELECT f.dictionary_id, f."index", hit.strength, d.model_id, hit.token
+            FROM features_feature f
+            JOIN features_dictionary d ON d.id = f.dictionary_id
+            CROSS JOIN LATERAL (
+                SELECT {"sum" if kind == "peak" else "max"}(t.value) AS strength,
+                       (array_agg(t.id ORDER BY t.value DESC))[1] AS token
+                FROM unnest(f.{ids}, f.{values}) AS t(id, value) WHERE t.id = ANY(%s)
+            ) hit
+            WHERE f.dictionary_id = ANY(%s) AND f.{ids} && %s::int[] AND {clauses}
+        """)
+        params.extend([tokens, dictionaries, tokens, *chip_params])
+    sql = f"""
+        SELECT hits.dictionary_id, hits."index", hits.strength, t.text
+        FROM ({_union(branches)}) hits
+        LEFT JOIN features_vocabularytoken t ON t.model_id = hits.model_id AND t.token_id = hits.token
+        ORDER BY hits.strength DESC, hits.dictionary_id, hits."index" LIMIT %s
+    """
+    says = "peaks on “{}”, {:.0%} of its activation" if kind == "peak" else "promotes “{}” by {:+.2f}"
+    return {
+        (dictionary, index): says.format(text, strength)
+        for dictionary, index, strength, text in _run(sql, [*params, limit], branches)
+    }
+
+
+def by_density(chips: Chips, limit: int) -> dict[Address, str]:
+    """Return the features that fire most among those within the density. One query."""
+    branches, params = [], []
+    for model, dictionaries in chips.models().items():
+        clauses, chip_params = chips.clauses(model)
+        branches.append(f"""
+            SELECT f.dictionary_id, f."index", f.firing_count / (d.stats->>'n_tokens')::float8 AS density
+            FROM features_feature f JOIN features_dictionary d ON d.id = f.dictionary_id
+            WHERE f.dictionary_id = ANY(%s) AND {clauses}
+        """)
+        params.extend([dictionaries, *chip_params])
+    sql = f"""
+        SELECT dictionary_id, "index", density FROM ({_union(branches)}) hits
+        ORDER BY density DESC, dictionary_id, "index" LIMIT %s
+    """
+    return {
+        (dictionary, index): f"fires on {density:.3%} of tokens"
+        for dictionary, index, density in _run(sql, [*params, limit], branches)
+    }
+
+
+def _union(branches: Sequence[str]) -> str:
+    return " UNION ALL ".join(f"({branch})" for branch in branches)
+
+
+def _run(sql: str, params: Sequence[Any], branches: Sequence[str]) -> list[tuple]:
+    if not branches:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall()

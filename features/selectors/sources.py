@@ -1,0 +1,178 @@
+"""Dictionaries, and the filterable, sortable page of a dictionary's features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from django.db import connection
+
+from features.models import Dictionary, Explanation, Feature, Run, VocabularyToken
+from features.querysets import FeatureQuerySet
+from features.results import FeatureRow, Histogram, Page, SourceCard, SourceFilters, SourcePage
+from features.selectors.feature_rows import as_feature_row, labels_of, row_columns, texts_of_rows
+from features.selectors.suggestions import no_source
+from features.words import fold
+
+DENSE = 0.1
+MAX_TOKENS = 200
+_COLUMNS = {"index": "index", "density": "firing_count", "maximum": "maximum", "entropy": "token_entropy"}
+_DENSITY_BINS = 4  # per decade
+
+
+def active_runs() -> dict[int, int]:
+    """Return `{dictionary id: run id}` of the runs that are queued or running. One query."""
+    rows = Run.dictionaries.through.objects.filter(run__state__in=Run.ACTIVE)
+    return dict(rows.values_list("dictionary_id", "run_id"))
+
+
+def dictionary_at(model: str, source: str) -> Dictionary:
+    """Return the dictionary at an address with its facts joined; raise UnknownAddress. One query."""
+    dictionary = Dictionary.objects.at(model, source).with_facts().first()
+    if dictionary is None:
+        raise no_source(model, source)
+    return dictionary
+
+
+def source_card(model: str, source: str) -> SourceCard:
+    """Return one dictionary; raise UnknownAddress. Two queries."""
+    return as_source_card(dictionary_at(model, source), active_runs())
+
+
+def source_cards(model: str | None = None, *, built: bool = False) -> tuple[SourceCard, ...]:
+    """Return every dictionary of a model, or of all, in order of depth. Two queries."""
+    rows = Dictionary.objects.with_facts().order_by("model__slug", "layer", "source")
+    if model is not None:
+        rows = rows.filter(model__slug=model)
+    if built:
+        rows = rows.built()
+    running = active_runs()
+    return tuple(as_source_card(dictionary, running) for dictionary in rows)
+
+
+def source_page(model: str, source: str, filters: SourceFilters | None = None) -> SourcePage:
+    """Return a dictionary and one page of its features; raise UnknownAddress. At most nine queries.
+
+    Pages beyond the last show the last.
+    """
+    filters = filters or SourceFilters()
+    dictionary = dictionary_at(model, source)
+    features = filtered(dictionary, filters)
+    n_tokens = dictionary.stats.get("n_tokens") or 1
+    total = features.count() if dictionary.built_at else 0
+    n_pages = max(1, math.ceil(total / filters.per_page))
+    number = min(max(1, filters.page), n_pages)
+    first = (number - 1) * filters.per_page
+    rows = list(row_columns(ordered(features, filters.sort))[first : first + filters.per_page])
+    return SourcePage(
+        source=as_source_card(dictionary, active_runs()),
+        filters=replace(filters, page=number),
+        features=Page(rows=as_rows(rows, {dictionary.id: dictionary}), number=number, n_pages=n_pages, total=total),
+        densities=density_histogram(dictionary.id, n_tokens) if dictionary.built_at else None,
+    )
+
+
+def as_rows(features: Iterable[Feature], dictionaries: Mapping[int, Dictionary]) -> tuple[FeatureRow, ...]:
+    """Shape loaded features as rows, with labels and token texts. Two queries."""
+    features = list(features)
+    labels = labels_of((row.dictionary_id, row.index) for row in features)
+    texts = texts_of_rows(features, dictionaries)
+    return tuple(as_feature_row(row, dictionaries[row.dictionary_id], row.index, labels, texts) for row in features)
+
+
+def filtered(dictionary: Dictionary, filters: SourceFilters) -> FeatureQuerySet:
+    """Keep the features of a dictionary that pass the filters; one query where `token` is given."""
+    n_tokens = dictionary.stats.get("n_tokens") or 1
+    features = Feature.objects.of(dictionary.id)
+    if filters.text.strip():
+        explained = Explanation.objects.filter(dictionary_id=dictionary.id).mentioning_all(filters.text)
+        features = features.filter(index__in=explained.values("index"))
+    if filters.token:
+        features = features.peaking_on(tokens_like(dictionary.model_id, filters.token))
+    features = features.firing_between(filters.density_low, filters.density_high, n_tokens)
+    if filters.entropy_low is not None:
+        features = features.filter(token_entropy__gte=filters.entropy_low)
+    if filters.entropy_high is not None:
+        features = features.filter(token_entropy__lte=filters.entropy_high)
+    if filters.state == "alive":
+        return features.alive()
+    if filters.state == "dead":
+        return features.dead()
+    if filters.state == "dense":
+        return features.firing_between(DENSE, None, n_tokens)
+    return features
+
+
+def ordered(features: FeatureQuerySet, sort: str) -> FeatureQuerySet:
+    """Order by one of SourceFilters.SORTS, "-" first for descending; features with equal values by index."""
+    descending = sort.startswith("-")
+    column = _COLUMNS.get(sort.removeprefix("-"), "index")
+    sign = "-" if descending else ""
+    return features.order_by(f"{sign}{column}", *([] if column == "index" else [f"{sign}index"]))
+
+
+def tokens_like(model: int, text: str, *, prefix: bool = False) -> list[int]:
+    """Return the ids of tokens whose text is `text` up to white space around it and case. One query.
+
+    White space alone is looked for as it is.
+    """
+    folded = fold(text)
+    if not folded:
+        wanted = {"text": text}
+    else:
+        wanted = {"folded__startswith": folded} if prefix else {"folded": folded}
+    tokens = VocabularyToken.objects.filter(model_id=model, **wanted)
+    return list(tokens.order_by("token_id").values_list("token_id", flat=True)[:MAX_TOKENS])
+
+
+def density_histogram(dictionary: int, n_tokens: int) -> Histogram | None:
+    """Count live features by density in bins of a quarter decade; None without any. One query, of an index only."""
+    sql = """
+        SELECT floor(log(firing_count::float8 / %s) * %s)::int AS bin, count(*)
+        FROM features_feature WHERE dictionary_id = %s AND firing_count > 0 GROUP BY bin ORDER BY bin
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [n_tokens, _DENSITY_BINS, dictionary])
+        counts = dict(cursor.fetchall())
+    if not counts:
+        return None
+    low, high = min(counts), min(max(counts), -1)
+    counts[high] = counts.get(high, 0) + sum(count for bin_, count in counts.items() if bin_ > high)
+    return Histogram(
+        edges=tuple(10 ** (bin_ / _DENSITY_BINS) for bin_ in range(low, high + 2)),
+        counts=tuple(counts.get(bin_, 0) for bin_ in range(low, high + 1)),
+        log_x=True,
+    )
+
+
+def as_source_card(dictionary: Dictionary, running: Mapping[int, int]) -> SourceCard:
+    """Shape a dictionary whose facts are joined."""
+    stats, tokenization = dictionary.stats, dictionary.tokenization
+    return SourceCard(
+        id=dictionary.id,
+        model=dictionary.model.slug,
+        source=dictionary.source,
+        release=dictionary.release.slug if dictionary.release else "",
+        hook_point=dictionary.hook_point,
+        hook_point_out=dictionary.hook_point_out,
+        layer=dictionary.layer,
+        architecture=dictionary.architecture,
+        n_features=dictionary.n_features,
+        d_in=dictionary.d_in,
+        d_out=dictionary.d_out,
+        k=dictionary.k,
+        sha256=dictionary.sha256,
+        built_at=dictionary.built_at,
+        n_tokens=stats.get("n_tokens"),
+        n_contexts=stats.get("n_contexts"),
+        corpus=tokenization.corpus.name if tokenization else "",
+        corpus_slug=tokenization.corpus.slug if tokenization else "",
+        l0_mean=stats.get("l0_mean"),
+        l0_median=stats.get("l0_median"),
+        l0_p90=stats.get("l0_p90"),
+        explained_variance=stats.get("explained_variance"),
+        dead=stats.get("dead"),
+        dense=stats.get("dense"),
+        running_run=running.get(dictionary.id),
+    )

@@ -1,0 +1,52 @@
+"""Addresses that exist, for addresses that do not."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from features.models import Dictionary, LanguageModel
+from inference.errors import NotFound
+
+
+class UnknownAddress(NotFound):
+    """A model, source or index that is not there."""
+
+    code = "unknown-address"
+
+
+def no_model(slug: str) -> UnknownAddress:
+    """Return the error for a model that does not exist, with models that do."""
+    names = list(LanguageModel.objects.values_list("slug", flat=True))
+    return _unknown(f"There is no model {slug!r}.", "/", slug, names, model=slug)
+
+
+def no_source(model: str, source: str) -> UnknownAddress:
+    """Return the error for a source that does not exist, or for its model if that is what is missing."""
+    rows = Dictionary.objects.filter(model__slug=model).values_list("source", flat=True)
+    names = list(rows)
+    if not names and not LanguageModel.objects.filter(slug=model).exists():
+        return no_model(model)
+    return _unknown(
+        f"The model {model} has no source {source!r}.", f"/{model}/", source, names, model=model, source=source
+    )
+
+
+def no_index(model: str, source: str, index: int, n_features: int) -> UnknownAddress:
+    """Return the error for an index beyond the dictionary."""
+    nearest = min(max(index, 0), n_features - 1)
+    return UnknownAddress(
+        f"{model}/{source} has no feature {index}.",
+        f"Its features are 0 to {n_features - 1}.",
+        suggestions=[f"/{model}/{source}/{nearest}"],
+        model=model,
+        source=source,
+        index=index,
+    )
+
+
+def _unknown(cause: str, prefix: str, wrong: str, names: list[str], **details: object) -> UnknownAddress:
+    close = get_close_matches(wrong.lower(), names, n=3, cutoff=0.4) or sorted(names)[:5]
+    remedy = (
+        "Choose one of those that exist." if close else "Add one first: python manage.py add_model, add_dictionary."
+    )
+    return UnknownAddress(cause, remedy, suggestions=[f"{prefix}{name}" for name in close], **details)

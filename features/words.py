@@ -1,0 +1,22 @@
+"""Text as it is stored and looked for."""
+
+from __future__ import annotations
+
+# Postgres' text takes neither NUL nor lone surrogates. Both become one character, so that offsets stay true.
+_UNSTORABLE = {0: "\N{SYMBOL FOR NULL}"} | dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
+
+
+def storable(text: str) -> str:
+    """Return the text with what Postgres cannot hold replaced, character for character."""
+    return text.translate(_UNSTORABLE)
+
+
+def fold(token: str) -> str:
+    """Return a token's text as search compares it: without white space around it, in one case."""
+    return token.strip().casefold()
+
+
+def slugify(name: str) -> str:
+    """Return a slug of ASCII letters, digits and dashes; empty where the name has none."""
+    words = "".join(character if character.isalnum() and character.isascii() else " " for character in name.lower())
+    return "-".join(words.split())

@@ -20,6 +20,7 @@ from inference.dictionaries.dictionary import Dictionary
 from inference.errors import InvalidInput
 from inference.language_models import LanguageModel, PromptTooLong
 from inference.steering import Variant, hooks_for
+from inference.threads import suited_to
 from inference.token_text import TextStream
 from inference.values import GeneratedToken, Tokens
 
@@ -126,7 +127,9 @@ class _Stepper:
     def step(self, ids_bt: Tensor) -> Tensor:
         """Return logits_bv behind the last token."""
         hooks = self._prompt_hooks if self._cache is None else self._token_hooks
-        with spliced(self._model, hooks):
+        n_tokens, n_bytes = ids_bt.numel(), self._model.n_bytes
+        threads = suited_to(n_weight_bytes=n_bytes, n_tokens=n_tokens, device=self._model.device)
+        with threads, spliced(self._model, hooks):
             output = self._model.module(input_ids=ids_bt, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
         self._cache = output.past_key_values
         logits_bv = output.logits[:, -1].float()

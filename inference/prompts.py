@@ -17,6 +17,7 @@ from inference.dictionaries.dictionary import Dictionary
 from inference.dictionaries.sparse import SparseActivations
 from inference.errors import InvalidInput
 from inference.language_models import LanguageModel
+from inference.threads import suited_to
 from inference.values import PromptActivations, PromptFeature, SourceActivity, Tokens
 
 Rank = Literal["max", "mean", "last"]
@@ -44,6 +45,24 @@ def prompt_features(
     unless `ignore_bos` is off.
     """
     ranked_t = _ranked_positions(tokens, positions, rank, ignore_bos)
+    with suited_to(
+        n_weight_bytes=model.n_bytes + sum(dictionary.n_bytes for dictionary in dictionaries.values()),
+        n_tokens=len(tokens),
+        device=model.device,
+    ):
+        return _prompt_features(model, dictionaries, tokens, ranked_t, top_k, rank, maxima or {}, ignore_bos)
+
+
+def _prompt_features(
+    model: LanguageModel,
+    dictionaries: Mapping[str, Dictionary],
+    tokens: Tokens,
+    ranked_t: Tensor,
+    top_k: int,
+    rank: Rank,
+    maxima: Mapping[str, Sequence[float]],
+    ignore_bos: bool,
+) -> PromptActivations:
     hook_names = {name for d in dictionaries.values() for name in (d.hook_in, d.hook_out)}
     x = {name: x_btd[0] for name, x_btd in capture(model, model.ids_bt(tokens), hook_names).items()}
     features: list[PromptFeature] = []
@@ -52,7 +71,7 @@ def prompt_features(
     for source, dictionary in dictionaries.items():
         activations = dictionary.encode(x[dictionary.hook_in])
         sources.append(_activity(source, dictionary, activations, x, tokens.n_special))
-        scores = _score(activations, ranked_t.to(dictionary.device), rank, (maxima or {}).get(source))
+        scores = _score(activations, ranked_t.to(dictionary.device), rank, maxima.get(source))
         n_firing += len(scores.indices_u)
         scores, n_here = _only(scores, (allowed or {}).get(source))
         n_hidden += n_here
@@ -72,8 +91,9 @@ def feature_activations(
     model: LanguageModel, dictionary: Dictionary, tokens: Tokens, indices: Sequence[int], *, ignore_bos: bool = True
 ) -> Tensor:
     """Return a_tm on the CPU, the activations of chosen features; zero at BOS unless `ignore_bos` is off."""
-    x_btd = capture(model, model.ids_bt(tokens), [dictionary.hook_in])[dictionary.hook_in]
-    a_tm = dictionary.encode_features(x_btd[0], indices).float().cpu()
+    with suited_to(n_weight_bytes=model.n_bytes, n_tokens=len(tokens), device=model.device):
+        x_btd = capture(model, model.ids_bt(tokens), [dictionary.hook_in])[dictionary.hook_in]
+        a_tm = dictionary.encode_features(x_btd[0], indices).float().cpu()
     if ignore_bos:
         a_tm[: tokens.n_special] = 0
     return a_tm

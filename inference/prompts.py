@@ -45,37 +45,22 @@ def prompt_features(
     unless `ignore_bos` is off.
     """
     ranked_t = _ranked_positions(tokens, positions, rank, ignore_bos)
-    with suited_to(
-        n_weight_bytes=model.n_bytes + sum(dictionary.n_bytes for dictionary in dictionaries.values()),
-        n_tokens=len(tokens),
-        device=model.device,
-    ):
-        return _prompt_features(model, dictionaries, tokens, ranked_t, top_k, rank, maxima or {}, ignore_bos)
-
-
-def _prompt_features(
-    model: LanguageModel,
-    dictionaries: Mapping[str, Dictionary],
-    tokens: Tokens,
-    ranked_t: Tensor,
-    top_k: int,
-    rank: Rank,
-    maxima: Mapping[str, Sequence[float]],
-    ignore_bos: bool,
-) -> PromptActivations:
+    n_ignored = tokens.n_special if ignore_bos else 0
     hook_names = {name for d in dictionaries.values() for name in (d.hook_in, d.hook_out)}
-    x = {name: x_btd[0] for name, x_btd in capture(model, model.ids_bt(tokens), hook_names).items()}
+    n_weight_bytes = model.n_bytes + sum(dictionary.n_bytes for dictionary in dictionaries.values())
     features: list[PromptFeature] = []
     sources = []
     n_firing = n_hidden = 0
-    for source, dictionary in dictionaries.items():
-        activations = dictionary.encode(x[dictionary.hook_in])
-        sources.append(_activity(source, dictionary, activations, x, tokens.n_special))
-        scores = _score(activations, ranked_t.to(dictionary.device), rank, maxima.get(source))
-        n_firing += len(scores.indices_u)
-        scores, n_here = _only(scores, (allowed or {}).get(source))
-        n_hidden += n_here
-        features += _best(source, activations, scores, top_k, tokens.n_special if ignore_bos else 0)
+    with suited_to(n_weight_bytes=n_weight_bytes, n_tokens=len(tokens), device=model.device):
+        x = {name: x_btd[0] for name, x_btd in capture(model, model.ids_bt(tokens), hook_names).items()}
+        for source, dictionary in dictionaries.items():
+            activations = dictionary.encode(x[dictionary.hook_in])
+            sources.append(_activity(source, dictionary, activations, x, tokens.n_special))
+            firing = _score(activations, ranked_t.to(dictionary.device), rank, (maxima or {}).get(source))
+            ranked = _only(firing, (allowed or {}).get(source))
+            n_firing += len(firing.indices_u)
+            n_hidden += len(firing.indices_u) - len(ranked.indices_u)
+            features += _best(source, activations, ranked, top_k, n_ignored)
     features.sort(key=lambda feature: (-feature.score, feature.source, feature.index))
     return PromptActivations(
         tokens=tokens,
@@ -123,17 +108,16 @@ def _score(activations: SparseActivations, ranked_t: Tensor, rank: Rank, maxima:
     return _Scores(indices_u=indices_u, scores_u=scores_u, maxima_u=maxima_u)
 
 
-def _only(scores: _Scores, allowed: Sequence[bool] | None) -> tuple[_Scores, int]:
-    """Return the scores of the features that may be ranked, and how many may not."""
+def _only(scores: _Scores, allowed: Sequence[bool] | None) -> _Scores:
+    """Return the scores of the features that may be ranked."""
     if allowed is None:
-        return scores, 0
+        return scores
     kept_u = torch.as_tensor(allowed, dtype=torch.bool)[scores.indices_u.cpu()].to(scores.indices_u.device)
-    kept = _Scores(
+    return _Scores(
         indices_u=scores.indices_u[kept_u],
         scores_u=scores.scores_u[kept_u],
         maxima_u=None if scores.maxima_u is None else scores.maxima_u[kept_u],
     )
-    return kept, len(kept_u) - len(kept.indices_u)
 
 
 def _best(

@@ -29,7 +29,7 @@ class Account:
             done = subprocess.run(
                 command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=False, **self.popen_options()
             )
-        except PermissionError:
+        except OSError:  # the binary is out of reach or missing
             return False
         return done.returncode == 0
 

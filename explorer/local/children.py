@@ -11,6 +11,7 @@ from pathlib import Path
 
 from explorer.local.accounts import Account
 
+MAX_LOG_BYTES = 10_000_000
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -28,7 +29,7 @@ def spawn(
 
     On Linux the kernel sends `death_signal` when the parent is killed in a way that it cannot handle itself.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    _make_room(log)
     with log.open("ab") as out:
         return subprocess.Popen(
             [str(part) for part in command],
@@ -74,6 +75,13 @@ def command_of(pid: int) -> str | None:
             return None
     done = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
+
+
+def _make_room(log: Path) -> None:
+    """Keep one earlier log beside the current one once it is long."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+        log.replace(log.with_name(f"{log.name}.1"))
 
 
 def _die_with_parent(death_signal: signal.Signals, parent: int) -> Callable[[], None] | None:

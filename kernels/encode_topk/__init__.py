@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kernels.encode_topk.reference import encode_topk as reference
+from kernels.encode_topk import reference
 
 __all__ = ["encode_topk"]
 
@@ -19,7 +19,7 @@ def encode_topk(x_td: Tensor, w_enc_df: Tensor, b_enc_f: Tensor, k: int) -> tupl
     tensors take the Triton kernel, others PyTorch.
     """
     if x_td.is_cuda:
-        from kernels.encode_topk.triton import encode_topk as fused
+        from kernels.encode_topk import triton
 
-        return fused(x_td, w_enc_df, b_enc_f, k)
-    return reference(x_td, w_enc_df, b_enc_f, k)
+        return triton.encode_topk(x_td, w_enc_df, b_enc_f, k)
+    return reference.encode_topk(x_td, w_enc_df, b_enc_f, k)

@@ -1,0 +1,52 @@
+"""Tiny real models and dictionaries, loaded once for the tests of the engine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from inference.dictionaries import load_dictionary
+from inference.dictionaries.dictionary import Dictionary
+from inference.language_models import LanguageModel, load_language_model
+from tests.tiny import tiny_dictionary, tiny_model
+
+FAMILIES = ("gpt2", "llama")
+
+
+@pytest.fixture(scope="session")
+def model_folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {family: tiny_model(folder, family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def models(model_folders) -> dict[str, LanguageModel]:
+    torch.set_num_threads(1)
+    return {family: load_language_model(folder, device="cpu") for family, folder in model_folders.items()}
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request, models) -> LanguageModel:
+    return models[request.param]
+
+
+@pytest.fixture
+def gpt2(models) -> LanguageModel:
+    return models["gpt2"]
+
+
+@pytest.fixture(scope="session")
+def dictionaries(tmp_path_factory) -> dict[str, Dictionary]:
+    """One dictionary of each kind that the demonstration ships."""
+    folder = tmp_path_factory.mktemp("dictionaries")
+    kinds = {
+        "topk": ("topk", "blocks.1.hook_resid_post"),
+        "jumprelu": ("jumprelu", "blocks.2.hook_resid_post"),
+        "relu": ("standard", "blocks.0.hook_resid_post"),
+        "attention": ("topk", "blocks.2.attn.hook_z"),
+        "transcoder": ("transcoder", "blocks.1.ln2.hook_normalized"),
+    }
+    return {
+        name: load_dictionary(tiny_dictionary(folder, architecture, hook, source=name), device="cpu")
+        for name, (architecture, hook) in kinds.items()
+    }

@@ -1,88 +1,65 @@
-"""Errors of the API: always {"error": {"code", "cause", "remedy", "details", "request_id"}} with the error's status."""
+"""Errors of the API: {"error": {"code", "cause", "remedy", "details", "request_id"}}, rendered by explorer.errors."""
 
 from __future__ import annotations
 
-import logging
-import uuid
 from http import HTTPStatus
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, AuthorizationError, HttpError, ValidationError
 
-from inference.errors import FacetError, InvalidInput, NotAllowed, NotFound, SignInRequired, Unavailable
+from explorer.errors import as_facet_error, render_error
+from inference.errors import FacetError, InvalidInput, NotAllowed, SignInRequired
 
-log = logging.getLogger(__name__)
+COMPARE = "Compare the request with docs/api.md or /api/v1/openapi.json."
+
+
+class TooLarge(InvalidInput):
+    """A body larger than Django's limit."""
+
+    code = "request-too-large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
 def add_handlers(api: NinjaAPI) -> None:
-    """Make every error of the API a FacetError, and every FacetError JSON."""
+    """Let every error of the API take the one form; faults that nobody foresaw go on to the middleware, which logs."""
 
-    def respond(request: HttpRequest, error: FacetError) -> HttpResponse:
-        body = error.as_dict()
-        status = body.pop("status")
-        body["request_id"] = getattr(request, "request_id", None) or uuid.uuid4().hex
-        response = api.create_response(request, {"error": body}, status=status)
-        if status == HTTPStatus.UNAUTHORIZED:
-            response["WWW-Authenticate"] = "Bearer"
-        return response
-
-    @api.exception_handler(FacetError)
-    def facet_error(request: HttpRequest, error: FacetError) -> HttpResponse:
-        return respond(request, error)
-
-    @api.exception_handler(ValidationError)
-    def invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
-        problems = [
-            {"field": ".".join(str(part) for part in problem["loc"][1:]), "problem": problem["msg"]}
-            for problem in error.errors
-        ]
-        first = problems[0]
-        return respond(
-            request,
-            InvalidInput(
-                f"{first['field'] or 'The body'}: {first['problem']}.",
-                "Compare the request with docs/api.md or /api/v1/openapi.json.",
-                problems=problems,
-            ),
-        )
-
+    @api.exception_handler(Exception)
     @api.exception_handler(AuthenticationError)
-    def anonymous(request: HttpRequest, _error: AuthenticationError) -> HttpResponse:
-        return respond(
-            request,
-            SignInRequired(
-                "Writing needs an account.",
-                "Sign in and send the CSRF token, or send `Authorization: Bearer TOKEN` (POST /api/v1/token gives one).",
-            ),
-        )
-
-    @api.exception_handler(AuthorizationError)
-    def refused(request: HttpRequest, _error: AuthorizationError) -> HttpResponse:
-        return respond(request, NotAllowed("This account may not do this.", "Use another account."))
-
     @api.exception_handler(HttpError)
-    def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
-        known = NotAllowed if error.status_code == HTTPStatus.FORBIDDEN else InvalidInput
-        wrapped = known(f"{str(error).rstrip('.')}.", "Compare the request with docs/api.md.")
-        wrapped.status = error.status_code
-        return respond(request, wrapped)
+    @api.exception_handler(ValidationError)
+    def answer(request: HttpRequest, exception: Exception) -> HttpResponse:
+        error = _from_ninja(exception) or as_facet_error(exception)
+        if error is None:
+            raise exception
+        return render_error(request, error)
 
-    @api.exception_handler(Http404)
-    def missing(request: HttpRequest, _error: Http404) -> HttpResponse:
-        return respond(request, NotFound("There is nothing at this address.", "See /api/v1/openapi.json for addresses."))
 
-    @api.exception_handler(RequestDataTooBig)
-    def too_big(request: HttpRequest, _error: RequestDataTooBig) -> HttpResponse:
-        error = InvalidInput("The body of the request is too large.", "Send less at once.")
-        error.status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        return respond(request, error)
+def _from_ninja(exception: Exception) -> FacetError | None:
+    if isinstance(exception, ValidationError):
+        return _invalid(exception)
+    if isinstance(exception, AuthenticationError):
+        return SignInRequired(
+            "Writing needs an account.",
+            "Sign in and send the CSRF token, or send `Authorization: Bearer TOKEN` from POST /api/v1/token.",
+        )
+    if isinstance(exception, AuthorizationError):
+        return NotAllowed("This account may not do this.", "Use another account.")
+    if isinstance(exception, RequestDataTooBig):
+        return TooLarge("The body of the request is too large.", "Send less at once.")
+    if isinstance(exception, HttpError):
+        kind = NotAllowed if exception.status_code == HTTPStatus.FORBIDDEN else InvalidInput
+        error = kind(f"{str(exception).rstrip('.')}.", COMPARE)
+        error.status = exception.status_code
+        return error
+    return None
 
-    @api.exception_handler(OperationalError)
-    @api.exception_handler(InterfaceError)
-    def database_gone(request: HttpRequest, error: Exception) -> HttpResponse:
-        log.error("Postgres does not answer: %s", error)
-        gone = Unavailable("Postgres does not answer.", "Try again in a moment; start it if it is stopped.")
-        return respond(request, gone)
+
+def _invalid(exception: ValidationError) -> InvalidInput:
+    problems = [
+        {"field": ".".join(str(part) for part in problem["loc"][1:] if part != "body"), "problem": problem["msg"]}
+        for problem in exception.errors
+    ]
+    first = problems[0]
+    return InvalidInput(f"{first['field'] or 'The body'}: {first['problem']}.", COMPARE, problems=problems)

@@ -94,6 +94,12 @@ class VoteIn(Body):
     value: Literal[-1, 0, 1]
 
 
+class Votes(Schema):
+    """The sum of all votes on an explanation."""
+
+    votes: int
+
+
 class CommentIn(Body):
     """A remark on a feature."""
 
@@ -105,6 +111,13 @@ class ListIn(Body):
 
     name: str
     description: str = ""
+
+
+class ListEdit(Body):
+    """A new name and description of a list; without a description the old one stays."""
+
+    name: str
+    description: str | None = None
 
 
 class MemberIn(Body):
@@ -121,5 +134,5 @@ class RunIn(Body):
 
     model: str
     sources: Annotated[list[str], Len(0, MAX_SOURCES)] = []
-    corpus: str
-    n_tokens: int | None = Field(None, ge=1, description="Tokens to scan; the whole corpus by default.")
+    corpus: str = Field("", description="The only corpus there is, by default.")
+    n_tokens: int | None = Field(None, ge=1, description="Tokens to scan; a million by default.")

@@ -1,0 +1,18 @@
+"""The API as one object, which explorer.views.live_urls puts under /api/v1/."""
+
+from __future__ import annotations
+
+from ninja import NinjaAPI
+
+from explorer.api import account, annotations, catalogue, errors, lists, live, runs
+
+api = NinjaAPI(
+    title="Facet",
+    version="1",
+    description="Features of sparse dictionaries: what they respond to, live activations, steering, annotations, runs.",
+    urls_namespace="api-1",
+    docs_url="/docs",
+)
+errors.add_handlers(api)
+for module in (catalogue, live, annotations, lists, runs, account):
+    api.add_router("", module.router)

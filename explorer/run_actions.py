@@ -1,0 +1,68 @@
+"""What pages and the API do with runs: start, stop, take up, and follow one as it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import InterfaceError, OperationalError, transaction
+
+from explorer import asks, live
+from explorer.live.events import KEEP_ALIVE_SECONDS
+from features import selectors, services
+from features.results import RunCard
+
+POLL_SECONDS = 1.0
+ACTIVE = frozenset({"queued", "running"})
+
+
+def create_build(
+    *, model: str, sources: Sequence[str], corpus: str, user: AbstractBaseUser, n_tokens: int | None = None
+) -> RunCard:
+    """Store a build of some or all sources of a model, and send it to the batch workers once it is committed."""
+    cards = asks.chosen_sources(model, sources)
+    size = {} if n_tokens is None else {"n_tokens": n_tokens}
+    with transaction.atomic():
+        run_id = services.runs.create_build(dictionaries=[card.id for card in cards], corpus=corpus, user=user, **size)
+        transaction.on_commit(lambda: live.enqueue_run(run_id))
+    return selectors.run(run_id)
+
+
+def cancel_run(run_id: int) -> RunCard:
+    """Ask the worker to stop; what it finished stays for a later resume."""
+    services.runs.cancel(run=run_id)
+    return selectors.run(run_id)
+
+
+def resume_run(run_id: int) -> RunCard:
+    """Queue a run again that failed, was cancelled, or lost its worker."""
+    with transaction.atomic():
+        services.runs.resume(run=run_id)
+        transaction.on_commit(lambda: live.enqueue_run(run_id))
+    return selectors.run(run_id)
+
+
+async def states(run_id: int) -> AsyncIterator[RunCard | None]:
+    """Yield the run whenever it changed until it is over; None now and then as a sign of life.
+
+    While Postgres is away the last state stands, and looking goes on.
+    """
+    seen: RunCard | None = None
+    seen_at = time.monotonic()
+    while True:
+        try:
+            card = await sync_to_async(selectors.run)(run_id)
+        except (OperationalError, InterfaceError):
+            card = seen
+        if card is not None and card != seen:
+            seen, seen_at = card, time.monotonic()
+            yield card
+            if card.state not in ACTIVE:
+                return
+        elif time.monotonic() - seen_at > KEEP_ALIVE_SECONDS:
+            seen_at = time.monotonic()
+            yield None
+        await asyncio.sleep(POLL_SECONDS)

@@ -17,7 +17,7 @@ from inference.dashboards.pairs import PairCounts
 from inference.dashboards.results import ContextTable
 from inference.packing import to_half
 
-_EVENTS_AT_ONCE = 5_000_000
+_EVENTS_AT_ONCE = 2_500_000
 
 
 class ShardAccumulator:

@@ -76,13 +76,22 @@ class Selection:
         by_height = ranked(descending_bits(value), context)
         by_chance = ranked(mixed(key ^ self._salt_f[feature]) >> _HALF_WORD, context)
         binned = feature.astype(np.int64) * FINE_BINS + fine_bins(value)
-        useful = np.zeros(len(feature), dtype=bool)
-        for best, group, rank in ((self.top, feature.astype(np.int64), by_height), (self.bands, binned, by_chance)):
-            admitted = eligible & best.admits(group, rank)
-            useful |= admitted
-            every = Candidates(group=group, rank=rank, identity=key, context=context, position=position, value=value)
-            best.add(every.take(np.flatnonzero(admitted)))
-        return useful
+        offered = ((self.top, feature.astype(np.int64), by_height), (self.bands, binned, by_chance))
+        for best, group, rank in offered:
+            rows = np.flatnonzero(eligible & best.admits(group, rank))
+            best.add(
+                Candidates(
+                    group=group[rows],
+                    rank=rank[rows],
+                    identity=key[rows],
+                    context=context[rows],
+                    position=position[rows],
+                    value=value[rows],
+                )
+            )
+            best.compact()
+        # Asked again now that they have met each other: most are out, and need not be written.
+        return eligible & np.logical_or(*(best.admits(group, rank) for best, group, rank in offered))
 
     def hard_admits(self, context: int, height_f: np.ndarray, silent_f: np.ndarray) -> np.ndarray:
         """Return the silent features whose highest pre-activation in a context is among their highest."""

@@ -20,7 +20,7 @@ from inference.dashboards.results import ContextTable, DictionaryDashboard, Exam
 N_PEAK_TOKENS = 16
 N_CO_FIRING = 16
 DENSE_SHARE = 0.1
-_BLOCK_CELLS = 1 << 23
+_BLOCK_CELLS = 1 << 21
 _SUMS = (
     "firing_count",
     "context_count",

@@ -14,7 +14,7 @@ LARGEST_EXACT = 4096
 # Rows in which more features fire say little about any pair and would cost the most.
 LONGEST_ROW = 512
 FEWEST_SHARED = 5
-_PAIRS_AT_ONCE = 1 << 23
+_PAIRS_AT_ONCE = 6_000_000
 _KEPT_PER_FEATURE = 64
 
 

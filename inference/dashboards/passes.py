@@ -167,7 +167,7 @@ class _Pass:
                     for builder in builders.values():
                         builder.choose()
                 for number in range(len(self.shards)):
-                    for source, mine in _split(self.store.load(number), builders):
+                    for source, mine in _split(self._intact(number), builders):
                         method(builders[source], mine)
                     done += 1
                     step(done, "adding up shards" if method is DashboardBuilder.add else "collecting examples")
@@ -181,6 +181,14 @@ class _Pass:
             done += 1
             step(done, source)
         return dashboards
+
+    def _intact(self, number: int) -> dict[str, np.ndarray]:
+        """Return a shard's arrays, made again where the file was damaged since it was written."""
+        arrays = self.store.load(number)
+        if arrays is None:
+            self._make(number, self.shards[number], lambda _: None, lambda: False)
+            arrays = self.store.load(number)
+        return arrays
 
     def _make(
         self, number: int, span: range, progress: Callable[[Progress], None], should_stop: Callable[[], bool]
@@ -246,8 +254,7 @@ def _facts(
         "layout": LAYOUT,
         "model": model.name,
         "model_revision": model.revision,
-        "dictionaries": {source: dictionary.config.sha256 for source, dictionary in dictionaries.items()},
-        "dictionary_dtypes": {source: str(d.w_enc_fd.dtype) for source, d in dictionaries.items()},
+        "dictionaries": {source: _dictionary_facts(dictionary) for source, dictionary in dictionaries.items()},
         "corpus": contexts.digest,
         "n_tokens": contexts.n_tokens,
         "n_contexts": len(contexts),
@@ -258,6 +265,19 @@ def _facts(
         "n_shards": n_shards,
         "device": model.device.type,
         "torch": torch.__version__,
+    }
+
+
+def _dictionary_facts(dictionary: Dictionary) -> dict[str, Any]:
+    config = dictionary.config
+    return {
+        "sha256": config.sha256,
+        "architecture": config.architecture,
+        "k": config.k,
+        "hook_in": config.hook_in,
+        "hook_out": config.hook_out,
+        "normalize": config.normalize,
+        "dtype": str(dictionary.w_enc_fd.dtype),
     }
 
 

@@ -64,14 +64,15 @@ class Best:
         """Take candidates in; the same one twice counts once."""
         self._waiting.append(candidates)
         if sum(map(len, self._waiting)) > 20_000 + len(self._kept) // 2:
-            self._compact()
+            self.compact()
 
     def kept(self) -> Candidates:
         """Return the best, sorted by group and rank."""
-        self._compact()
+        self.compact()
         return self._kept
 
-    def _compact(self) -> None:
+    def compact(self) -> None:
+        """Let the candidates that wait meet those that are kept, which lowers what `admits` lets in."""
         if not self._waiting:
             return
         every = Candidates.joined([self._kept, *self._waiting])

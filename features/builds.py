@@ -1,0 +1,206 @@
+"""Builds: from a stored run to dashboards that pages read. Needs torch: only workers and commands import it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import close_old_connections, connection
+from inference.explanations import explain
+
+from features import services
+from features.models import Dictionary, Document, Run
+from features.services.explanations import MethodExplanation
+from inference.dashboards import run_pass
+from inference.dashboards.corpus import Cancelled
+from inference.dashboards.results import DocumentRef, PassResult, Progress
+from inference.dictionaries import load_dictionary
+from inference.errors import Conflict, FacetError, NotFound
+from inference.language_models import LanguageModel, load_language_model
+
+log = structlog.get_logger(__name__)
+
+REPORT_SECONDS = 1.0
+Watcher = Callable[[Progress, float | None], None]
+
+
+def run_build(run_id: int, *, watch: Watcher = lambda progress, rate: None) -> None:
+    """Carry a run out, from the shards that an earlier attempt finished.
+
+    Whatever goes wrong is recorded in the run with a cause and a remedy, and raised again if it is not a FacetError.
+    `watch` is told of progress as the run's page is. The process must hold the run (inference.tasks.runs).
+    """
+    if not services.runs.start(run=run_id):
+        log.info("The run is over; there is nothing to do.", run=run_id)
+        return
+    reporter = Reporter(run_id, watch)
+    try:
+        _build(Run.objects.select_related("corpus").get(id=run_id), reporter)
+    except Cancelled:
+        services.runs.log(run=run_id, text="Cancelled; what is finished stays for a later resume.")
+        services.runs.stop(run=run_id)
+    except FacetError as error:
+        log.warning("The build failed.", run=run_id, cause=error.cause)
+        services.runs.fail(run=run_id, error=error)
+    except Exception as error:
+        first_line = str(error).strip().partition("\n")[0] or "no message"
+        failure = FacetError(
+            f"{type(error).__name__}: {first_line[:300]}",
+            "The worker's log has the details. Resume the run, or report it.",
+        )
+        services.runs.fail(run=run_id, error=failure)
+        raise
+    else:
+        services.runs.finish(run=run_id)
+
+
+class Reporter:
+    """Passes progress on to the run, at most once a second and at every change of phase."""
+
+    def __init__(self, run_id: int, watch: Watcher) -> None:
+        self.run_id, self.watch = run_id, watch
+        self.stopping = False
+        self._phase, self._began, self._first = "", 0.0, 0
+        self._reported = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.phase != self._phase:
+            self._phase, self._began, self._first, self._reported = progress.phase, now, progress.done, 0.0
+        if now - self._reported < REPORT_SECONDS and progress.done < progress.total:
+            return
+        self._reported = now
+        seconds = now - self._began
+        rate = (progress.done - self._first) / seconds if seconds > REPORT_SECONDS / 2 else None
+        self.watch(progress, rate)
+        self.stopping |= services.runs.progress(
+            run=self.run_id,
+            phase=progress.phase,
+            done=progress.done,
+            total=progress.total,
+            unit=progress.unit,
+            rate=rate,
+        )
+
+    def should_stop(self) -> bool:
+        return self.stopping
+
+    def say(self, text: str) -> None:
+        services.runs.log(run=self.run_id, text=text)
+
+
+def workdir(run: Run) -> Path:
+    """Return where a run keeps its shards."""
+    return Path(settings.FACET_BUILDS) / f"run-{run.pk}"
+
+
+def _build(run: Run, reporter: Reporter) -> None:
+    dictionaries = list(run.dictionaries.select_related("model").order_by("layer", "source"))
+    if not dictionaries or run.corpus is None:
+        raise NotFound("What this run was to build is gone.", "Start another build.")
+    model = _load_model(dictionaries[0].model)
+    loaded = {row.source: _load_dictionary(row, model) for row in dictionaries}
+    folder = workdir(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = run_pass(
+        model,
+        loaded,
+        [
+            DocumentRef(ordinal=row.ordinal, name=row.name, path=row.path, split=row.split)
+            for row in Document.objects.filter(corpus=run.corpus).order_by("ordinal")
+        ],
+        workdir=folder,
+        n_tokens=run.params["n_tokens"],
+        context_size=run.params["context_size"],
+        progress=reporter,
+        should_stop=reporter.should_stop,
+    )
+    _say_what_was_read(result, reporter)
+    _store(run, dictionaries, model, result, reporter)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _store(
+    run: Run, dictionaries: list[Dictionary], model: LanguageModel, result: PassResult, reporter: Reporter
+) -> None:
+    # The pass may have taken longer than a connection may live.
+    if not connection.in_atomic_block:
+        close_old_connections()
+    vocabulary = model.vocabulary()
+    explanations: dict[int, dict[str, list[MethodExplanation]]] = {}
+    for number, row in enumerate(dictionaries):
+        reporter(Progress(phase="explain", done=number, total=len(dictionaries), unit="dictionaries"))
+        explanations[row.pk] = by_method(explain(result.dashboards[row.source], vocabulary, result.contexts))
+    reporter(Progress(phase="explain", done=len(dictionaries), total=len(dictionaries), unit="dictionaries"))
+
+    def stored(done: int, total: int) -> None:
+        reporter(Progress(phase="store", done=done, total=total, unit="rows"))
+        if reporter.should_stop():
+            raise Cancelled
+
+    services.dashboards.attach(
+        corpus=run.corpus_id,
+        model=dictionaries[0].model_id,
+        context_size=run.params["context_size"],
+        contexts=result.contexts,
+        dashboards={row.pk: result.dashboards[row.source] for row in dictionaries},
+        explanations=explanations,
+        facts={
+            "run": run.pk,
+            "provenance": dict(result.provenance),
+            "measurements": dict(result.measurements),
+        },
+        progress=stored,
+    )
+
+
+def by_method(explanations: list[Any]) -> dict[str, list[MethodExplanation]]:
+    """Return the explanations of features 0, 1, ... by method, without empty ones."""
+    methods: dict[str, list[MethodExplanation]] = {}
+    for index, explanation in enumerate(explanations):
+        if explanation is not None and explanation.text:
+            methods.setdefault(explanation.method, []).append(
+                MethodExplanation(index, explanation.text, dict(explanation.evidence))
+            )
+    return methods
+
+
+def _load_model(row: Any) -> LanguageModel:
+    # The digest of a local folder is recorded as its revision; only a hub knows commits by theirs.
+    revision = row.revision if row.revision and row.revision != row.sha256 else None
+    model = load_language_model(row.path, name=row.slug, revision=revision, device=settings.FACET_DEVICE or None)
+    if row.sha256 and model.sha256 != row.sha256:
+        raise Conflict(
+            f"The weights of {row.slug} at {row.path} are not those that were added.",
+            "Restore them, or add the new ones as another model.",
+            model=row.slug,
+        )
+    return model
+
+
+def _load_dictionary(row: Dictionary, model: LanguageModel) -> Any:
+    dictionary = load_dictionary(row.path, device=model.device)
+    if dictionary.config.sha256 != row.sha256:
+        raise Conflict(
+            f"The weights of {row.source} at {row.path} are not those that were added.",
+            "Restore them, or add the new ones under another source id.",
+            source=row.source,
+        )
+    return dictionary
+
+
+def _say_what_was_read(result: PassResult, reporter: Reporter) -> None:
+    measured = result.measurements
+    reporter.say(
+        f"Read {result.contexts.n_tokens:,} tokens in {len(result.contexts):,} contexts,"
+        f" {measured['tokens_per_second']:,.0f} a second; {measured['resumed_shards']} of {measured['shards']} shards"
+        " were there already."
+    )
+    if result.skipped:
+        reasons = ", ".join(sorted({document.reason for document in result.skipped}))
+        reporter.say(f"{len(result.skipped)} documents gave no context ({reasons}), such as {result.skipped[0].name}.")

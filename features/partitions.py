@@ -1,0 +1,170 @@
+"""Partitions of features, examples and contexts: filled apart, then attached in place of the old ones.
+
+A new partition is a table of its own, `<parent>_<key>_next`, that no reader sees. It is filled by binary COPY, indexed
+like its parent and analysed, and `attach` then makes it the partition of its key and drops the old one, in the
+caller's transaction: readers see the old rows or the new ones. A build that dies leaves at most such a table, which the
+next build of the same key drops.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection, models, transaction
+
+LOCK_TIMEOUT = "4s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """The partition of one key (a dictionary's or a tokenization's id) of a partitioned model."""
+
+    model: type[models.Model]
+    column: str
+    key: int
+
+    @property
+    def parent(self) -> str:
+        return self.model._meta.db_table
+
+    @property
+    def name(self) -> str:
+        return f"{self.parent}_{self.key}"
+
+    @property
+    def next_name(self) -> str:
+        return f"{self.name}_next"
+
+
+def features_of(dictionary: int) -> Partition:
+    """Return the partition of a dictionary's features."""
+    from features.models import Feature
+
+    return Partition(model=Feature, column="dictionary_id", key=dictionary)
+
+
+def examples_of(dictionary: int) -> Partition:
+    """Return the partition of a dictionary's examples."""
+    from features.models import Example
+
+    return Partition(model=Example, column="dictionary_id", key=dictionary)
+
+
+def contexts_of(tokenization: int) -> Partition:
+    """Return the partition of a tokenization's contexts."""
+    from features.models import Context
+
+    return Partition(model=Context, column="tokenization_id", key=tokenization)
+
+
+def fill(partition: Partition, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """Write the detached table of a partition, replacing what a dead build left; return the number of rows.
+
+    `columns` are those after the key, which every row gets. The table is complete and indexed when this returns, or
+    absent.
+    """
+    table, parent, key = quoted(partition.next_name), quoted(partition.parent), quoted(partition.column)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE IF EXISTS {table}")
+        cursor.execute(f"CREATE TABLE {table} (LIKE {parent} INCLUDING DEFAULTS INCLUDING STORAGE)")
+        # With this check Postgres attaches without reading the table.
+        cursor.execute(f"ALTER TABLE {table} ADD CONSTRAINT is_of_key CHECK ({key} = {partition.key:d})")
+        types = _types(cursor, partition.parent)
+        names = [partition.column, *columns]
+        listed = ", ".join(quoted(name) for name in names)
+        count = 0
+        with cursor.copy(f"COPY {table} ({listed}) FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types([types[name] for name in names])
+            for row in rows:
+                copy.write_row((partition.key, *row))
+                count += 1
+        for definition in _indexes(cursor, partition):
+            cursor.execute(definition)
+        cursor.execute(f"ANALYZE {table}")
+    return count
+
+
+def attach(partition: Partition) -> None:
+    """Make the filled table the partition of its key and drop the old one.
+
+    Runs in the caller's transaction, after `short_locks`.
+    """
+    old, new, parent = quoted(partition.name), quoted(partition.next_name), quoted(partition.parent)
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE IF EXISTS {old}")
+        cursor.execute(f"ALTER TABLE {new} RENAME TO {old}")
+        cursor.execute(f"ALTER TABLE {parent} ATTACH PARTITION {old} FOR VALUES IN ({partition.key:d})")
+        cursor.execute(f"ALTER TABLE {old} DROP CONSTRAINT is_of_key")
+        _rename_indexes(cursor, partition)
+
+
+def drop(partition: Partition) -> None:
+    """Drop a partition, and what a dead build may have left of its successor."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE IF EXISTS {quoted(partition.name)}, {quoted(partition.next_name)}")
+
+
+def exists(partition: Partition) -> bool:
+    """Tell whether the key has a partition."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [quoted(partition.name)])
+        return cursor.fetchone()[0]
+
+
+@contextmanager
+def short_locks() -> Iterator[None]:
+    """Wait only seconds for locks in this transaction: whoever waits for a parent's lock holds up its readers."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+        yield
+        cursor.execute("SELECT set_config('lock_timeout', '0', true)")
+
+
+def quoted(name: str) -> str:
+    return connection.ops.quote_name(name)
+
+
+def _types(cursor: Any, table: str) -> dict[str, str]:
+    cursor.execute(
+        "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
+        " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
+        [quoted(table)],
+    )
+    return dict(cursor.fetchall())
+
+
+def _indexes(cursor: Any, partition: Partition) -> list[str]:
+    """Return the statements that give the detached table the indexes of its parent, so that attaching makes none."""
+    cursor.execute(
+        """
+        SELECT i.indisprimary, c.relname, pg_get_indexdef(i.indexrelid), pg_get_constraintdef(k.oid)
+        FROM pg_index i
+        JOIN pg_class c ON c.oid = i.indexrelid
+        LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.contype = 'p'
+        WHERE i.indrelid = %s::regclass ORDER BY NOT i.indisprimary, c.relname
+        """,
+        [quoted(partition.parent)],
+    )
+    table = quoted(partition.next_name)
+    statements = []
+    for is_primary, name, definition, constraint in cursor.fetchall():
+        if is_primary:
+            statements.append(f"ALTER TABLE {table} ADD {constraint}")
+        else:
+            using = re.search(r" USING .*", definition, re.DOTALL)[0]
+            statements.append(f"CREATE INDEX {quoted(f'{name}_{partition.key}_next')} ON {table}{using}")
+    return statements
+
+
+def _rename_indexes(cursor: Any, partition: Partition) -> None:
+    """Take `_next` out of the names of a partition's indexes, so that the next build can use it again."""
+    cursor.execute(
+        "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND tablename = %s", [partition.name]
+    )
+    for (name,) in cursor.fetchall():
+        if "_next" in name:
+            cursor.execute(f"ALTER INDEX {quoted(name)} RENAME TO {quoted(name.replace('_next', ''))}")

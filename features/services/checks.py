@@ -1,0 +1,56 @@
+"""What services ask before they write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from features.models import Dictionary
+from features.selectors.suggestions import no_index
+from features.words import storable
+from inference.errors import InvalidInput, NotAllowed, NotFound, SignInRequired
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+# First path segments that belong to pages: no model may have them.
+RESERVED = frozenset(
+    {
+        *("accounts", "admin", "api", "compare", "corpora", "docs", "experiments", "health", "live", "lists", "login"),
+        *("logout", "metrics", "patterns", "prompt", "random", "releases", "runs", "search", "static", "steer", "x"),
+    }
+)
+
+
+def signed_in(user: AbstractBaseUser | None) -> AbstractBaseUser:
+    """Return the user, or raise SignInRequired."""
+    if user is None or not user.is_authenticated:
+        raise SignInRequired("Writing needs an account.", "Sign in and try again.")
+    return user
+
+
+def own(user: AbstractBaseUser | None, owner_id: int | None, what: str) -> None:
+    """Raise NotAllowed unless the row is the user's own, or the user is staff."""
+    if signed_in(user).pk != owner_id and not user.is_staff:
+        raise NotAllowed(f"This {what} belongs to somebody else.", f"Only its author may change a {what}.")
+
+
+def existing_feature(dictionary: int, index: int) -> Dictionary:
+    """Return the dictionary of a feature; raise NotFound or UnknownAddress."""
+    row = Dictionary.objects.filter(id=dictionary).select_related("model").first()
+    if row is None:
+        raise NotFound(f"There is no dictionary {dictionary}.", "Reload the page.", dictionary=dictionary)
+    if not 0 <= index < row.n_features:
+        raise no_index(row.model.slug, row.source, index, row.n_features)
+    return row
+
+
+def text_of(value: str, *, what: str, limit: int) -> str:
+    """Return the text without white space around it; raise InvalidInput if it is empty or too long."""
+    text = storable(value).strip()
+    if not text:
+        raise InvalidInput(f"The {what} is empty.", "Write something first.", field=what)
+    if len(text) > limit:
+        raise InvalidInput(
+            f"The {what} has {len(text):,} characters.", f"At most {limit:,} fit.", field=what, limit=limit, n=len(text)
+        )
+    return text

@@ -1,0 +1,147 @@
+"""Storing what a pass measured: contexts once per tokenization, features and examples in swapped partitions."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from django.db import OperationalError, connection, transaction
+from django.utils import timezone
+
+from features import partitions
+from features.models import Corpus, Dictionary, LanguageModel, Tokenization
+from features.rows import (
+    CONTEXT_COLUMNS,
+    EXAMPLE_COLUMNS,
+    FEATURE_COLUMNS,
+    context_rows,
+    example_rows,
+    feature_rows,
+)
+from features.services import explanations as explanations_service
+from features.services.explanations import MethodExplanation
+from inference.dashboards.results import ContextTable, DictionaryDashboard
+from inference.errors import InvalidInput, Unavailable
+
+SWAP_ATTEMPTS = 6
+STATS = ("n_tokens", "n_contexts", "l0_mean", "l0_median", "l0_p90", "explained_variance", "mean_squared_error")
+
+
+def attach(
+    *,
+    corpus: int,
+    model: int,
+    context_size: int,
+    contexts: ContextTable,
+    dashboards: Mapping[int, DictionaryDashboard],
+    explanations: Mapping[int, Mapping[str, Sequence[MethodExplanation]]] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Tokenization:
+    """Store the dashboards of dictionaries (ids) and make them what readers see, all in one moment.
+
+    Everything is written beside what is there; one short transaction then swaps the partitions, the figures of the
+    dictionaries and the methods' explanations (by method, of each dictionary). `facts` is JSON-ready provenance.
+    Raises Unavailable where readers hold the tables for so long that the swap has to be given up.
+    """
+    rows = {row.id: row for row in Dictionary.objects.filter(id__in=dashboards)}
+    for dictionary, dashboard in dashboards.items():
+        _check(rows[dictionary], dashboard)
+    total = len(contexts) + sum(_weight(dashboard) for dashboard in dashboards.values())
+    done = len(contexts)
+    tokenization = store_contexts(corpus=corpus, model=model, context_size=context_size, contexts=contexts)
+    progress(done, total)
+    for dictionary, dashboard in dashboards.items():
+        partitions.fill(partitions.features_of(dictionary), FEATURE_COLUMNS, feature_rows(dashboard))
+        partitions.fill(partitions.examples_of(dictionary), EXAMPLE_COLUMNS, example_rows(dashboard, contexts))
+        done += _weight(dashboard)
+        progress(done, total)
+    stats = {dictionary: _stats(dashboard, facts or {}) for dictionary, dashboard in dashboards.items()}
+    for attempt in range(SWAP_ATTEMPTS):
+        try:
+            _swap(tokenization, stats, explanations or {})
+        except OperationalError as error:
+            if connection.in_atomic_block or attempt == SWAP_ATTEMPTS - 1:
+                raise Unavailable(
+                    "The new dashboards are written, but readers kept the tables busy.", "Resume the run in a moment."
+                ) from error
+            time.sleep(0.5 * 2**attempt)
+        else:
+            break
+    return tokenization
+
+
+@transaction.atomic
+def store_contexts(*, corpus: int, model: int, context_size: int, contexts: ContextTable) -> Tokenization:
+    """Store contexts, or return the tokenization that has the same ones already."""
+    Corpus.objects.select_for_update().get(id=corpus)
+    known = Tokenization.objects.filter(corpus_id=corpus, model_id=model, sha256=contexts.digest).first()
+    if known is not None and partitions.exists(partitions.contexts_of(known.pk)):
+        return known
+    d_vocab = LanguageModel.objects.values_list("d_vocab", flat=True).get(id=model)
+    tokenization = known or Tokenization.objects.create(
+        corpus_id=corpus,
+        model_id=model,
+        context_size=context_size,
+        n_contexts=len(contexts),
+        n_tokens=contexts.n_tokens,
+        sha256=contexts.digest,
+        has_bos=contexts.has_bos,
+    )
+    partition = partitions.contexts_of(tokenization.pk)
+    partitions.fill(partition, CONTEXT_COLUMNS, context_rows(contexts, d_vocab))
+    partitions.attach(partition)
+    return tokenization
+
+
+@transaction.atomic
+def _swap(
+    tokenization: Tokenization,
+    stats: Mapping[int, Mapping[str, Any]],
+    explanations: Mapping[int, Mapping[str, Sequence[MethodExplanation]]],
+) -> None:
+    # In order of id, as every other place that locks several dictionaries.
+    rows = list(Dictionary.objects.select_for_update().filter(id__in=stats).order_by("id"))
+    for dictionary, of_dictionary in explanations.items():
+        for method, of_method in of_dictionary.items():
+            explanations_service.add(dictionary=dictionary, method=method, explanations=of_method)
+    now = timezone.now()
+    for row in rows:
+        row.tokenization, row.built_at, row.stats = tokenization, now, dict(stats[row.pk])
+        row.save(update_fields=["tokenization", "built_at", "stats"])
+    # Last, because from here on readers wait.
+    with partitions.short_locks():
+        for row in rows:
+            partitions.attach(partitions.features_of(row.pk))
+        for row in rows:
+            partitions.attach(partitions.examples_of(row.pk))
+
+
+def _check(dictionary: Dictionary, dashboard: DictionaryDashboard) -> None:
+    if dictionary.n_features != dashboard.n_features:
+        raise InvalidInput(
+            f"The dashboards are of {dashboard.n_features} features, the dictionary {dictionary.source} has"
+            f" {dictionary.n_features}.",
+            "Build them again.",
+            source=dictionary.source,
+        )
+
+
+def _weight(dashboard: DictionaryDashboard) -> int:
+    return dashboard.n_features + len(dashboard.examples)
+
+
+def _stats(dashboard: DictionaryDashboard, facts: Mapping[str, Any]) -> dict[str, Any]:
+    stats = {name: _finite(getattr(dashboard, name)) for name in (*STATS, "dead", "dense")}
+    return stats | {
+        "log_edges": [float(edge) for edge in dashboard.log_edges_e],
+        "co_firing_exact": bool(dashboard.co_firing_exact),
+        **facts,
+    }
+
+
+def _finite(value: float) -> float | None:
+    number = value.item() if hasattr(value, "item") else value
+    return number if math.isfinite(number) else None

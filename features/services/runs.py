@@ -1,0 +1,197 @@
+"""Runs: long jobs that are created, started, watched, cancelled and resumed.
+
+    queued -> running -> done | failed | cancelled          failed | cancelled -> queued (resume)
+
+Who makes or resumes a run also sends it to a worker, once the transaction is committed. A worker holds its run by a
+lock that ends with its process (inference.tasks), so `start` may take up a run that is marked as running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from features.models import Corpus, Dictionary, Run, RunLine
+from features.words import storable
+from inference.errors import Conflict, FacetError, InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+BUILD_PHASES = ("read", "encode", "reduce", "decode", "explain", "store")
+N_TOKENS = 1_000_000
+CONTEXT_SIZE = 128
+MAX_TOKENS = 1_000_000_000
+
+
+@transaction.atomic
+def create_build(
+    *,
+    dictionaries: Sequence[int],
+    corpus: str = "",
+    user: AbstractBaseUser | None = None,
+    n_tokens: int = N_TOKENS,
+    context_size: int | None = None,
+) -> int:
+    """Queue a build of dictionaries (ids) of one model over a corpus (its slug); return the run's id.
+
+    Without a corpus, the only one there is serves. Raises InvalidInput, NotFound, and Conflict where one of the
+    dictionaries is being built already.
+    """
+    rows = list(
+        Dictionary.objects.select_for_update(of=("self",))
+        .filter(id__in=dictionaries)
+        .select_related("model")
+        .order_by("id")
+    )
+    if not rows or len(rows) < len(set(dictionaries)):
+        raise NotFound("A dictionary to build is not there.", "Choose dictionaries that exist.", ids=list(dictionaries))
+    model = rows[0].model
+    if any(row.model_id != model.pk for row in rows):
+        raise InvalidInput("The dictionaries belong to several models.", "Start one build for each model.")
+    if not 1 <= n_tokens <= MAX_TOKENS:
+        raise InvalidInput(f"A build cannot read {n_tokens:,} tokens.", f"Give 1 to {MAX_TOKENS:,}.", n_tokens=n_tokens)
+    context_size = min(context_size or CONTEXT_SIZE, model.context_size)
+    chosen = _corpus(corpus)
+    _refuse_second([row.id for row in rows])
+    sources = ", ".join(row.source for row in rows)
+    run = Run.objects.create(
+        kind=Run.Kind.BUILD,
+        title=f"Build {model.slug}: {sources}"[:300],
+        corpus=chosen,
+        params={"n_tokens": n_tokens, "context_size": context_size},
+        phases=list(BUILD_PHASES),
+        created_by=user if user is not None and user.is_authenticated else None,
+    )
+    run.dictionaries.set(rows)
+    return run.pk
+
+
+@transaction.atomic
+def start(*, run: int) -> bool:
+    """Mark a run as running for the process that holds it; False if it is over and there is nothing to do."""
+    row = _locked(run)
+    if row.state not in Run.ACTIVE:
+        return False
+    now = timezone.now()
+    row.state, row.heartbeat_at, row.started_at = Run.State.RUNNING, now, row.started_at or now
+    row.finished_at, row.error, row.remedy = None, "", ""
+    row.save(update_fields=["state", "heartbeat_at", "started_at", "finished_at", "error", "remedy"])
+    return True
+
+
+def progress(*, run: int, phase: str, done: int, total: int, unit: str = "", rate: float | None = None) -> bool:
+    """Record how far a run is and renew its heartbeat; tell whether it should stop."""
+    rows = Run.objects.filter(id=run)
+    rows.update(phase=phase, done=done, total=total, unit=unit, rate=rate, heartbeat_at=timezone.now())
+    state = rows.values_list("cancel_requested", "state").first()
+    return state is None or state[0] or state[1] != Run.State.RUNNING
+
+
+def log(*, run: int, text: str) -> None:
+    """Add a line to a run's log."""
+    RunLine.objects.create(run_id=run, text=storable(text)[:2000])
+
+
+@transaction.atomic
+def finish(*, run: int) -> None:
+    """Mark a run as done."""
+    _end(run, Run.State.DONE)
+
+
+@transaction.atomic
+def fail(*, run: int, error: FacetError) -> None:
+    """Mark a run as failed, with a cause and a remedy; it may be resumed."""
+    _end(run, Run.State.FAILED, error=storable(error.cause), remedy=storable(error.remedy))
+
+
+@transaction.atomic
+def stop(*, run: int) -> None:
+    """Mark a run as cancelled: its worker has stopped."""
+    _end(run, Run.State.CANCELLED)
+
+
+@transaction.atomic
+def cancel(*, run: int) -> None:
+    """Ask a run to stop: one that waits is cancelled at once, one that runs when its worker next looks."""
+    row = _locked(run)
+    if row.state == Run.State.QUEUED:
+        _end(run, Run.State.CANCELLED)
+    elif row.state == Run.State.RUNNING:
+        row.cancel_requested = True
+        row.save(update_fields=["cancel_requested"])
+    else:
+        raise Conflict(f"Run {run} is {row.state} already.", "There is nothing to cancel.", run=run)
+
+
+@transaction.atomic
+def resume(*, run: int) -> None:
+    """Queue a run that failed or was cancelled; it goes on from the shards that are finished."""
+    row = _locked(run)
+    if row.state not in (Run.State.FAILED, Run.State.CANCELLED):
+        raise Conflict(f"Run {run} is {row.state}.", "Only a run that failed or was cancelled can be resumed.", run=run)
+    dictionaries = list(row.dictionaries.select_for_update().values_list("id", flat=True))
+    if not dictionaries:
+        raise Conflict(f"What run {run} was to build is gone.", "Start another build.", run=run)
+    _refuse_second(dictionaries)
+    _queue(row)
+
+
+@transaction.atomic
+def requeue(*, run: int) -> bool:
+    """Queue a run whose worker is gone; False if it is not running any more, or was to stop anyway."""
+    row = _locked(run)
+    if row.state != Run.State.RUNNING:
+        return False
+    if row.cancel_requested:
+        _end(run, Run.State.CANCELLED)
+        return False
+    _queue(row)
+    RunLine.objects.create(run=row, text="The worker was lost; queued again.")
+    return True
+
+
+def _queue(row: Run) -> None:
+    row.state, row.cancel_requested, row.rate = Run.State.QUEUED, False, None
+    row.finished_at, row.error, row.remedy = None, "", ""
+    row.save(update_fields=["state", "cancel_requested", "rate", "finished_at", "error", "remedy"])
+
+
+def _end(run: int, state: str, **fields: Any) -> None:
+    Run.objects.filter(id=run).update(state=state, finished_at=timezone.now(), rate=None, **fields)
+
+
+def _locked(run: int) -> Run:
+    row = Run.objects.select_for_update().filter(id=run).first()
+    if row is None:
+        raise NotFound(f"There is no run {run}.", "Choose one from the list.", suggestions=["/runs"], run=run)
+    return row
+
+
+def _corpus(slug: str) -> Corpus:
+    corpora = list(Corpus.objects.filter(slug=slug) if slug else Corpus.objects.all()[:2])
+    if len(corpora) == 1:
+        return corpora[0]
+    known = list(Corpus.objects.values_list("slug", flat=True)[:20])
+    if slug:
+        raise NotFound(
+            f"There is no corpus {slug!r}.", f"Choose one of: {', '.join(known) or 'none yet'}.", corpus=slug
+        )
+    if known:
+        raise InvalidInput("There are several corpora.", f"Choose one of: {', '.join(known)}.", corpora=known)
+    raise NotFound("There is no corpus yet.", "Add one: python manage.py add_corpus NAME FOLDER --glob PATTERN.")
+
+
+def _refuse_second(dictionaries: Sequence[int]) -> None:
+    """Raise Conflict where a run is at work on a dictionary; the caller has locked the dictionaries."""
+    through = Run.dictionaries.through.objects
+    rows = through.filter(dictionary_id__in=dictionaries, run__state__in=Run.ACTIVE)
+    if other := rows.select_related("dictionary").first():
+        raise Conflict(
+            f"{other.dictionary.source} is being built by run {other.run_id}.",
+            "Wait until it is done, or cancel it.",
+            run=other.run_id,
+        )

@@ -14,8 +14,12 @@ def web(*, host: str, port: int) -> list[str]:
 
 
 def worker(queue: Queue) -> list[str]:
-    """Return the command of a worker: a solo pool, since CUDA and forked processes do not mix."""
+    """Return the command of a worker: a solo pool, since CUDA and forked processes do not mix.
+
+    Django's checks are skipped: they would load every page into a process that serves none.
+    """
     return [
-        *(sys.executable, "-m", "celery", "-A", "explorer", "worker", "--pool", "solo", "-Q", queue),
+        *(sys.executable, "-m", "celery", "-A", "explorer", "--skip-checks"),
+        *("worker", "--pool", "solo", "-Q", queue),
         *("-n", f"{queue}@%h", "--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]

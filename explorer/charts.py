@@ -91,7 +91,11 @@ def density_figure(histogram: Histogram) -> dict[str, Any]:
             }
         ],
         "layout": {
-            "xaxis": {"type": "log" if histogram.log_x else "linear", "title": {"text": "share of tokens that fire"}},
+            "xaxis": {
+                "type": "log" if histogram.log_x else "linear",
+                "dtick": 1 if histogram.log_x else None,
+                "title": {"text": "share of tokens that fire"},
+            },
             "yaxis": {"title": {"text": "features"}},
             "bargap": 0.04,
             "dragmode": "select",

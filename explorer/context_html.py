@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
+from explorer.live_values import PromptToken
 from explorer.ramps import activation_level
 from features.results import ExampleCard
 
 NEAR, MIDDLE = 16, 48
-_SPECIAL = re.compile(r"\n|\t|[\x00-\x08\x0b-\x1f\x7f]")
+_SPECIAL = re.compile(r"\n|\t|[\x00-\x08\x0b-\x1f\x7f]| {3,}")
+_SIGNS = {"\n": "↵", "\t": "→"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +74,13 @@ def tokens_html(
             out.append("</span>")
             segment = ""
         if wanted_side != side:
-            out.append(f'{"</span>" if side else ""}<span class="{wanted_side}">')
+            out.append(f'{"</span></span>" if side else ""}<span class="{wanted_side}"><span>')
             side = wanted_side
         if wanted_segment and not segment:
             out.append(f'<span class="{wanted_segment}">')
             segment = wanted_segment
         out.append(_element(piece, maximum))
-    out.append(("</span>" if segment else "") + ("</span>" if side else ""))
+    out.append(("</span>" if segment else "") + ("</span></span>" if side else ""))
     return mark_safe("".join(out))
 
 
@@ -96,16 +98,20 @@ def example_html(example: ExampleCard, maximum: float) -> SafeString:
 
 
 def shown(text: str) -> str:
-    """Return a token's text for chips and tables: leading space as a dot, newline and control bytes as signs."""
+    """Return a token's text for chips and tables: spaces at its borders as dots, newline and control bytes as signs."""
     if not text:
         return "∅"
-    body = _SPECIAL.sub(lambda match: {"\n": "↵", "\t": "→"}.get(match[0], f"\\x{ord(match[0]):02x}"), text)
+    body = _SPECIAL.sub(_sign, text)
     stripped = body.strip(" ")
-    if not stripped:
-        return "·" * len(body) if len(body) <= 4 else f"·×{len(body)}"
     lead, trail = len(body) - len(body.lstrip(" ")), len(body) - len(body.rstrip(" "))
-    dots = [("·" * n if n <= 3 else f"·×{n} ") for n in (lead, trail)]
-    return f"{dots[0]}{stripped}{dots[1]}"
+    return "·" * lead + stripped + "·" * trail if stripped else "·" * len(body)
+
+
+def _sign(match: re.Match[str]) -> str:
+    found = match[0]
+    if found[0] == " ":
+        return f"·×{len(found)}" + (" " if match.end() < len(match.string) else "")
+    return _SIGNS.get(found, f"\\x{ord(found):02x}")
 
 
 def _place(piece: Piece, peak: int) -> tuple[str, str]:
@@ -130,7 +136,7 @@ def _element(piece: Piece, maximum: float) -> str:
 
 def _body(text: str) -> str:
     if not text:
-        return '<s data-s="∅"></s>'
+        return '<s data-s="⟨bos⟩"></s>'
     if not _SPECIAL.search(text):
         return escape(text)
     out, place = [], 0
@@ -140,8 +146,69 @@ def _body(text: str) -> str:
             out.append('<s class="nl">\n</s>')
         elif match[0] == "\t":
             out.append("\t")
+        elif match[0][0] == " ":
+            out.append(f'<s class="ws">{match[0]}</s>')
         else:
             out.append(f'<s data-s="\\x{ord(match[0]):02x}"></s>')
         place = match.end()
     out.append(escape(text[place:]))
     return "".join(out)
+
+
+def live_tokens_html(
+    tokens: Sequence[PromptToken], levels: Sequence[int] | None = None, values: Sequence[float] | None = None
+) -> SafeString:
+    """Return the `<i>` elements of a text that was just run; each carries its position as `data-at`.
+
+    Tokens without a text of their own (the rest of a multi-byte character) join the element before them.
+    """
+    out: list[str] = []
+    place = 0
+    while place < len(tokens):
+        token = tokens[place]
+        last = place + 1
+        while last < len(tokens) and not tokens[last].text and not tokens[last].is_bos:
+            last += 1
+        classes, extra = [], ""
+        if token.is_bos:
+            classes.append("bos")
+            extra = f' data-name="{escape(token.name)}"'
+        if values is not None and levels is not None and any(values[place:last]) and not token.is_bos:
+            best = max(range(place, last), key=lambda i: values[i])
+            classes.append(f"p{levels[best]}")
+            if token.text[:1] == " ":
+                classes.append("sp")
+            extra += f' data-v="{values[best]:.4g}"'
+        if token.selected:
+            classes.append("in-selection")
+        if last - place > 1:
+            extra += f' data-n="{last - place}"'
+        body = f'<s data-s="{escape(token.name)}"></s>' if token.is_bos else _body(token.text)
+        named = f' class="{" ".join(classes)}"' if classes else ""
+        out.append(f'<i{named} data-at="{token.position}"{extra}>{body}</i>')
+        place = last
+    return mark_safe("".join(out))
+
+
+def marked_html(text: str, spans: Sequence[tuple[int, int]]) -> SafeString:
+    """Return text with `<mark>` around the given character spans, which do not overlap."""
+    out, place = [], 0
+    for start, end in sorted(spans):
+        out += [_body(text[place:start]), "<mark>", _body(text[start:end]), "</mark>"]
+        place = end
+    return mark_safe("".join(out) + _body(text[place:]))
+
+
+def snippet_html(example: ExampleCard, maximum: float, *, reach: int = 12) -> SafeString:
+    """Return the tokens within `reach` of an example's peak."""
+    first = max(0, example.peak_position - reach)
+    last = min(len(example.starts), example.peak_position + reach + 1)
+    kept = [(p - first, v) for p, v in zip(example.positions, example.values, strict=True) if first <= p < last]
+    return tokens_html(
+        example.text,
+        example.starts[first:last],
+        example.ends[first:last],
+        [p for p, _ in kept],
+        [v for _, v in kept],
+        maximum=maximum,
+    )

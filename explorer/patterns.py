@@ -35,10 +35,12 @@ MOMENT = datetime(2026, 11, 1, 9, 30, tzinfo=UTC)
 MAXIMUM = 11.8
 
 TEXTS = (
-    "        raise ValueError(\n            'the step must be positive, got %r' % (step,)\n        )\n    return start + step\n",
+    "        raise ValueError(\n            'the step must be positive, got %r' % (step,)\n        )\n"
+    "    return start + step\n",
     "    def __enter__(self):\n        # A lock that raises must leave the state as it was.\n        self.acquire()\n"
     "        return self\n\n    def __exit__(self, kind, value, trace):\n        self.release()\n",
-    "    if not callable(handler):\n        raise TypeError(f'handler must be callable, not {type(handler)!r}') from None\n",
+    "    if not callable(handler):\n"
+    "        raise TypeError(f'handler must be callable, not {type(handler)!r}') from None\n",
     "        try:\n            data = self._buffer.read(size)\n        except BlockingIOError as error:\n"
     "            raise TimeoutError('no data within the time limit') from error\n",
     "# Naïve café: “smart” quotes, 日本語のテキスト, 🙂 and \x1b[1m escape codes\nraise UnicodeError('שלום')\n",
@@ -182,7 +184,9 @@ def feature_rows(first: int = 1204, count: int = 12) -> tuple[FeatureRow, ...]:
 def feature_card() -> FeatureCard:
     """Return a feature with every panel filled."""
     edges = tuple(0.05 * (MAXIMUM / 0.05) ** (i / 50) for i in range(51))
-    counts = tuple(int(900 * math.exp(-(((i - 21) / 11) ** 2)) + 60 * math.exp(-(((i - 42) / 4) ** 2))) for i in range(50))
+    counts = tuple(
+        int(900 * math.exp(-(((i - 21) / 11) ** 2)) + 60 * math.exp(-(((i - 42) / 4) ** 2))) for i in range(50)
+    )
     logit_edges = tuple(-1.6 + 0.1 * i for i in range(41))
     logit_counts = tuple(int(620 * math.exp(-(((i - 15.5) / 4.2) ** 2)) + (i > 32) * 2) for i in range(40))
     promoted = (" ValueError", " TypeError", " NotImplementedError", " KeyError", " RuntimeError", " StopIteration")
@@ -209,7 +213,9 @@ def feature_card() -> FeatureCard:
         logit_skewness=0.41,
         logit_kurtosis=1.2,
         promoted=tuple(TokenEffect(token_id=900 + i, text=t, value=2.31 - 0.21 * i) for i, t in enumerate(promoted)),
-        suppressed=tuple(TokenEffect(token_id=100 + i, text=t, value=-1.42 + 0.12 * i) for i, t in enumerate(suppressed)),
+        suppressed=tuple(
+            TokenEffect(token_id=100 + i, text=t, value=-1.42 + 0.12 * i) for i, t in enumerate(suppressed)
+        ),
         decoder_neighbours=_neighbours(0.81),
         co_firing=_neighbours(0.34),
         explanations=(
@@ -222,7 +228,9 @@ def feature_card() -> FeatureCard:
                 created_at=MOMENT,
             ),
         ),
-        comments=(CommentCard(id=1, author="grace", text="Also fires on bare re-raise.\nRarely, though.", created_at=MOMENT),),
+        comments=(
+            CommentCard(id=1, author="grace", text="Also fires on bare re-raise.\nRarely, though.", created_at=MOMENT),
+        ),
         lists=(list_card(), replace(list_card(), id=2, name="Control flow", contains=True)),
         previous_index=1208,
         next_index=1210,

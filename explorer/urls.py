@@ -1,3 +1,44 @@
-"""The addresses of Facet."""
+"""The addresses of Facet. Fixed ones come first; `/{model}/{source}/{index}` takes what is left."""
 
-urlpatterns = []
+from __future__ import annotations
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import include, path
+
+from explorer.views import annotations, documents, features, home, lists, models, patterns, search, sources
+
+handler400 = "explorer.errors.bad_request"
+handler403 = "explorer.errors.forbidden"
+handler404 = "explorer.errors.not_found"
+handler500 = "explorer.errors.failed"
+
+ADDRESS = "<slug:model>/<slug:source>/<int:index>"
+
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("runs/tray", home.tray, name="tray"),
+    path("", include("explorer.views.live_urls")),
+    path("search", search.search, name="search"),
+    path("lists", lists.Lists.as_view(), name="lists"),
+    path("lists/<int:list_id>", lists.OneList.as_view(), name="list"),
+    path("corpora/<slug:corpus>/<int:ordinal>", documents.document, name="document"),
+    path(
+        "accounts/login", LoginView.as_view(template_name="login.html", redirect_authenticated_user=True), name="login"
+    ),
+    path("accounts/logout", LogoutView.as_view(), name="logout"),
+    path("patterns/", patterns.index, name="patterns"),
+    path("patterns/<slug:name>", patterns.page, name="pattern_page"),
+    path("<slug:model>", models.model, name="model"),
+    path("<slug:model>/<slug:source>", sources.source, name="source"),
+    path("<slug:model>/<slug:source>/rail", features.feature_rail, name="feature_rail"),
+    path("<slug:model>/<slug:source>/random", features.random_feature, name="random_feature"),
+    path(ADDRESS, features.feature, name="feature"),
+    path(f"{ADDRESS}/examples", features.feature_examples, name="feature_examples"),
+    path(f"{ADDRESS}/test", features.feature_test, name="feature_test"),
+    path(f"{ADDRESS}/label", annotations.label, name="label"),
+    path(f"{ADDRESS}/explanations/<int:explanation>/vote", annotations.vote, name="vote"),
+    path(f"{ADDRESS}/explanations/<int:explanation>/delete", annotations.label_delete, name="label_delete"),
+    path(f"{ADDRESS}/comment", annotations.comment, name="comment"),
+    path(f"{ADDRESS}/comments/<int:comment>/delete", annotations.comment_delete, name="comment_delete"),
+    path(f"{ADDRESS}/lists", annotations.feature_lists, name="feature_lists"),
+]

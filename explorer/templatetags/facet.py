@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from django import template
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from explorer import charts, context_html
+from explorer.live_values import PromptToken, TestedText
 from explorer.ramps import activation_level
 from features.results import ExampleCard, Histogram
 
@@ -26,9 +27,27 @@ def tokens(example: ExampleCard, maximum: float) -> SafeString:
 
 
 @register.simple_tag
-def token_run(run: Any, maximum: float) -> SafeString:
-    """Render any value with text, starts, ends, positions and values (a test, a prompt) without segments."""
-    return context_html.tokens_html(run.text, run.starts, run.ends, run.positions, run.values, maximum=maximum)
+def example_snippet(example: ExampleCard, maximum: float) -> SafeString:
+    """Render the tokens around an example's peak."""
+    return context_html.snippet_html(example, maximum)
+
+
+@register.simple_tag
+def tested_tokens(tested: TestedText) -> SafeString:
+    """Render a text that was just tested on one feature."""
+    return context_html.live_tokens_html(tested.tokens, tested.levels, tested.values)
+
+
+@register.simple_tag
+def ribbon_tokens(tokens: Sequence[PromptToken]) -> SafeString:
+    """Render the tokens of a prompt, uncoloured: a script lights them for the feature at hand."""
+    return context_html.live_tokens_html(tokens)
+
+
+@register.simple_tag
+def marked_text(text: str, spans: Sequence[tuple[int, int]]) -> SafeString:
+    """Render text with its matches marked."""
+    return context_html.marked_html(text, spans)
 
 
 @register.simple_tag

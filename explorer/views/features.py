@@ -1,0 +1,138 @@
+"""One feature: its page, and the fragments that the page asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+
+from explorer import asks
+from explorer.live_queries import form_text
+from features import selectors
+from features.results import FeatureCard, FeatureRow, SourceCard
+from inference.errors import FacetError, InvalidInput
+
+SHOWN_PER_GROUP = 2
+EXPANDED = 24
+RAIL = 14
+RAIL_STEP = 24
+MAX_TEXT_IN_URL = 1000
+WIDTHS = (("stacked", "1"), ("snippet", "2"), ("paragraph", "3"), ("full", "4"))
+
+
+@require_GET
+def feature(request: HttpRequest, model: str, source: str, index: int) -> HttpResponse:
+    """Show a feature; `?text=` fills the test box, `?group=` opens a group of contexts."""
+    return render(request, "feature.html", feature_context(request, model, source, index))
+
+
+def feature_context(request: HttpRequest, model: str, source: str, index: int) -> dict[str, Any]:
+    """Return what feature.html shows."""
+    card = selectors.feature_card(model, source, index, request.user)
+    groups = selectors.example_groups(card.source.id, index, SHOWN_PER_GROUP)
+    opened = request.GET.get("group", "")
+    if opened.isascii() and opened.isdigit():
+        whole = selectors.example_group(card.source.id, index, int(opened), limit=EXPANDED)
+        groups = tuple(whole if group.code == whole.code else group for group in groups)
+    text = request.GET.get("text", "")[:MAX_TEXT_IN_URL]
+    return page_context(card) | {
+        "groups": groups,
+        "rail": rail_rows(card.source, index - RAIL, index + RAIL),
+        "test_text": text,
+        "my_lists": selectors.lists(request.user)[:50] if request.user.is_authenticated else (),
+        "previous_url": _address(card, card.previous_index, text),
+        "next_url": _address(card, card.next_index, text),
+    }
+
+
+def page_context(card: FeatureCard) -> dict[str, Any]:
+    """Return what follows from the card alone."""
+    source = card.source
+    return {
+        "feature": card,
+        "reach": max((abs(effect.value) for effect in (*card.promoted, *card.suppressed)), default=1.0),
+        "last_index": source.n_features - 1,
+        "widths": WIDTHS,
+        "crumbs": [(source.model, f"/{source.model}"), (source.source, source.url), (str(card.index), "")],
+        "tool_query": urlencode({"model": source.model, "source": source.source}),
+    }
+
+
+@require_GET
+def feature_rail(request: HttpRequest, model: str, source: str) -> HttpResponse:
+    """Continue the rail `before` or `after` an index."""
+    card = selectors.source_card(model, source)
+    before, after = _index(request, "before"), _index(request, "after")
+    if before is not None:
+        rows = rail_rows(card, before - RAIL_STEP, before - 1)
+    elif after is not None:
+        rows = rail_rows(card, after + 1, after + RAIL_STEP)
+    else:
+        raise InvalidInput("The rail needs an index to go on from.", "Send before or after.")
+    context = {"rows": rows, "source": card, "before": before is not None, "last_index": card.n_features - 1}
+    return render(request, "_rail_more.html", context)
+
+
+@require_GET
+def feature_examples(request: HttpRequest, model: str, source: str, index: int) -> HttpResponse:
+    """Show a group of contexts in full."""
+    code = _index(request, "group")
+    if code is None:
+        raise InvalidInput("Which group of contexts?", "Send group, 0 to 7.")
+    card = selectors.feature_card(model, source, index, request.user)
+    group = selectors.example_group(card.source.id, index, code, limit=EXPANDED)
+    if not request.htmx:
+        return redirect(f"{card.url}?group={code}#group-{code}")
+    return render(request, "_group.html", {"feature": card, "group": group})
+
+
+@require_POST
+def feature_test(request: HttpRequest, model: str, source: str, index: int) -> HttpResponse:
+    """Run one feature on a text that somebody typed."""
+    text = form_text(request.POST.get("text", ""))
+    context = _tested(model, source, index, text, truncate=bool(request.POST.get("truncate"))) if text else {}
+    if request.htmx:
+        return render(request, "_test_result.html", context) if text else HttpResponse("")
+    page = feature_context(request, model, source, index) | {"test_text": text, "test": context}
+    return render(request, "feature.html", page)
+
+
+@require_GET
+def random_feature(request: HttpRequest, model: str, source: str) -> HttpResponse:
+    """Go to a feature that fires, chosen at random."""
+    _, index = selectors.random_feature(model, source)
+    text = request.GET.get("text", "")[:MAX_TEXT_IN_URL]
+    response = redirect(f"/{model}/{source}/{index}{'?' + urlencode({'text': text}) if text else ''}")
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def rail_rows(source: SourceCard, first: int, last: int) -> tuple[FeatureRow, ...]:
+    """Return the rows of the indices first to last that exist."""
+    indices = range(max(0, first), min(source.n_features - 1, last) + 1)
+    return tuple(selectors.feature_rows((source.id, index) for index in indices).values())
+
+
+def _tested(model: str, source: str, index: int, text: str, *, truncate: bool) -> dict[str, Any]:
+    try:
+        tested = asks.test_text(model=model, source=source, index=index, text=text, truncate=truncate)
+    except FacetError as error:
+        return {"error": asks.page_error(error)}
+    peak = tested.tokens[tested.peak_position].name if tested.peak_position is not None else ""
+    return {"tested": tested, "peak_token": peak}
+
+
+def _address(card: FeatureCard, index: int | None, text: str) -> str:
+    if index is None:
+        return ""
+    query = f"?{urlencode({'text': text})}" if text else ""
+    return reverse("feature", args=[card.source.model, card.source.source, index]) + query
+
+
+def _index(request: HttpRequest, name: str) -> int | None:
+    raw = request.GET.get(name, "")
+    return int(raw) if raw.isascii() and raw.isdigit() and len(raw) < 10 else None

@@ -1,0 +1,255 @@
+"""A pass against brute force on the same activations, and against itself with other shards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import kurtosis, skew
+
+from inference.dashboards.bins import shown_edges
+from inference.dashboards.corpus import Cancelled, local_keys
+from inference.dashboards.examples import N_SILENT, N_TOP
+from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT, TOP
+from tests.inference.dashboards.conftest import SHARD_TOKENS, all_arrays, make_setting
+
+SOURCES = ("1-res-topk", "2-att-topk", "1-tc-jump")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_statistics_equal_brute_force(result, dense, source):
+    board, a = result.dashboards[source], dense(source).a_tf.astype(np.float64)
+    context_t = dense(source).context_t
+    assert board.n_tokens == len(a) == result.contexts.n_tokens
+    np.testing.assert_array_equal(board.firing_count_f, (a > 0).sum(0))
+    np.testing.assert_array_equal(board.context_count_f, (dense(source).peak_cf > 0).sum(0))
+    for power, total in enumerate((board.total_f, board.total_sq_f, board.total_cube_f, board.total_fourth_f), 1):
+        np.testing.assert_allclose(total, (a**power).sum(0), rtol=1e-12)
+    np.testing.assert_array_equal(board.maximum_f, a.max(0).astype(np.float32))
+    l0 = (a > 0).sum(1)
+    assert board.l0_mean == pytest.approx(l0.mean())
+    assert board.l0_median == np.quantile(l0, 0.5, method="inverted_cdf")
+    assert board.l0_p90 == np.quantile(l0, 0.9, method="inverted_cdf")
+    assert board.dead == (a.max(0) == 0).sum()
+    assert board.dense == ((a > 0).mean(0) > 0.1).sum()
+    assert context_t[-1] == len(result.contexts) - 1
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_histograms_count_every_activation(result, dense, source):
+    board, a = result.dashboards[source], dense(source).a_tf
+    edges = shown_edges()
+    edges[0], edges[-1] = 0, np.inf
+    for feature in range(0, board.n_features, 7):
+        values = a[:, feature][a[:, feature] > 0]
+        np.testing.assert_array_equal(board.log_histogram_fb[feature], np.histogram(values, edges)[0])
+        shares = values / board.maximum_f[feature] if len(values) else values
+        exact = [((shares > low) & (shares <= high)).sum() for low, high in BANDS.values()]
+        assert board.band_count_fb[feature].sum() == pytest.approx(len(values))
+        # Interpolated inside bins a quarter of an octave wide.
+        np.testing.assert_allclose(board.band_count_fb[feature], exact, atol=0.15 * len(values) + 2)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_token_statistics_equal_brute_force(result, dense, source):
+    board, brute = result.dashboards[source], dense(source)
+    ids = result.contexts.token_ids_t[brute.token_t]
+    for feature in range(0, board.n_features, 11):
+        a = brute.a_tf[:, feature].astype(np.float64)
+        mass = np.bincount(ids, weights=a, minlength=512)
+        if not mass.sum():
+            assert (board.peak_token_ids_fk[feature] == -1).all()
+            continue
+        share = mass[mass > 0] / mass.sum()
+        assert board.token_entropy_f[feature] == pytest.approx(-(share * np.log(share)).sum(), rel=1e-5, abs=1e-6)
+        assert board.n_tokens_seen_f[feature] == (mass > 0).sum()
+        order = np.lexsort((np.arange(512), -mass))[:16]
+        order = np.where(mass[order] > 0, order, -1)
+        np.testing.assert_array_equal(board.peak_token_ids_fk[feature], order)
+        fires = np.bincount(ids[a > 0], minlength=512)
+        np.testing.assert_array_equal(board.peak_token_counts_fk[feature], np.where(order >= 0, fires[order], 0))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_co_firing_equals_the_dense_product(result, dense, source):
+    board, fires = result.dashboards[source], (dense(source).a_tf > 0).astype(np.int64)
+    both, count = fires.T @ fires, fires.sum(0)
+    jaccard = np.where(both >= 5, both / np.maximum(count[:, None] + count - both, 1), 0)
+    np.fill_diagonal(jaccard, 0)
+    assert board.co_firing_exact
+    for feature in range(board.n_features):
+        order = np.lexsort((np.arange(len(count)), -jaccard[feature]))[:16]
+        order = np.where(jaccard[feature][order] > 0, order, -1)
+        np.testing.assert_array_equal(board.co_firing_ids_fk[feature], order)
+        expected = np.where(order >= 0, both[feature][order], 0)
+        np.testing.assert_array_equal(board.co_firing_counts_fk[feature], expected)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_explained_variance_equals_the_formula_in_float64(result, dense, source):
+    brute = dense(source)
+    y, y_hat = brute.y_to.astype(np.float64), brute.y_hat_to.astype(np.float64)
+    expected = 1 - np.square(y - y_hat).sum() / np.square(y - y.mean(0)).sum()
+    assert result.dashboards[source].explained_variance == pytest.approx(expected, rel=1e-9)
+    assert result.dashboards[source].mean_squared_error == pytest.approx(np.square(y - y_hat).sum(1).mean())
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_streamed_top_equals_offline_top(result, dense, source):
+    board, brute, contexts = result.dashboards[source], dense(source), result.contexts
+    keys, peaks = local_keys(contexts), brute.peak_cf
+    for feature in range(board.n_features):
+        expected, seen = [], set()
+        for context in np.lexsort((np.arange(len(contexts)), -peaks[:, feature])):
+            value = peaks[context, feature]
+            if value <= 0 or contexts.duplicate_of_c[context] != context:
+                continue
+            mine = brute.context_t == context
+            token = brute.token_t[mine][brute.a_tf[mine, feature].argmax()]
+            if keys[token] not in seen:
+                seen.add(keys[token])
+                expected.append((context, token - contexts.indptr_c[context], value))
+        rows = rows_of(board.examples, feature, TOP)
+        found = list(zip(*(getattr(board.examples, name)[rows] for name in COLUMNS), strict=True))
+        assert found == expected[:N_TOP]
+
+
+COLUMNS = ("context_x", "peak_position_x", "peak_value_x")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_bands_hold_only_their_interval_and_repeat_nothing(result, source):
+    board = result.dashboards[source]
+    examples = board.examples
+    for code, (low, high) in BANDS.items():
+        rows = np.flatnonzero(examples.group_x == code)
+        share = examples.peak_value_x[rows].astype(np.float64) / board.maximum_f[examples.feature_x[rows]]
+        assert ((share > low) & (share <= high)).all()
+    where = examples.feature_x.astype(np.int64) << 32 | examples.context_x
+    assert len(np.unique(where)) == len(where)
+    assert {1, 2, 3} <= set(examples.group_x)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_bands_are_filled_where_there_is_something_to_show(result, dense, source):
+    board, peaks = result.dashboards[source], dense(source).peak_cf
+    for feature in range(board.n_features):
+        share = peaks[:, feature].astype(np.float64) / max(board.maximum_f[feature], 1e-30)
+        for code, (low, high) in BANDS.items():
+            shown = len(rows_of(board.examples, feature, code)) + len(rows_of(board.examples, feature, TOP))
+            assert shown >= min(1, ((share > low) & (share <= high)).sum())
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_recorded_activations_are_those_of_the_context(result, dense, source):
+    examples, brute, contexts = result.dashboards[source].examples, dense(source), result.contexts
+    row_of_token = np.full(len(contexts.token_ids_t), -1)
+    row_of_token[brute.token_t] = np.arange(len(brute.token_t))
+    for row in range(0, len(examples), 13):
+        positions, values = examples.recorded(row)
+        first, stop = contexts.indptr_c[examples.context_x[row]], contexts.indptr_c[examples.context_x[row] + 1]
+        a = brute.a_tf[row_of_token[first + 1 : stop], examples.feature_x[row]]
+        if examples.group_x[row] in (HARD_SILENT, RANDOM_SILENT):
+            assert not len(positions)
+            assert not a.any()
+            continue
+        np.testing.assert_array_equal(positions, np.flatnonzero(a) + 1)
+        np.testing.assert_array_equal(values, a[a > 0].astype(np.float16))
+        assert examples.peak_value_x[row] == a.max()
+        assert examples.peak_position_x[row] == a.argmax() + 1
+        assert examples.split_x[row] == contexts.split_c[examples.context_x[row]]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_hard_silent_contexts_come_nearest_to_firing(result, dense, source):
+    board, brute, contexts = result.dashboards[source], dense(source), result.contexts
+    height = np.stack([brute.h_tf[brute.context_t == c].max(0) for c in range(len(contexts))])
+    eligible = (contexts.duplicate_of_c == np.arange(len(contexts)))[:, None]
+    silent = (brute.peak_cf == 0) & eligible
+    for feature in range(board.n_features):
+        order = np.lexsort((np.arange(len(contexts)), -height[:, feature]))
+        expected = [c for c in order if silent[c, feature]][:N_SILENT]
+        rows = rows_of(board.examples, feature, HARD_SILENT)
+        assert list(board.examples.context_x[rows]) == expected
+        np.testing.assert_array_equal(board.examples.peak_value_x[rows], height[expected, feature])
+        drawn = board.examples.context_x[rows_of(board.examples, feature, RANDOM_SILENT)]
+        assert silent[drawn, feature].all()
+        assert len(drawn) == min(N_SILENT, silent[:, feature].sum() - len(expected))
+
+
+@pytest.mark.parametrize("shard_tokens", [SHARD_TOKENS // 4, 3 * SHARD_TOKENS, 1 << 20])
+def test_result_does_not_depend_on_the_size_of_shards(setting, result, tmp_path, shard_tokens):
+    other = all_arrays(setting.run(tmp_path, shard_tokens=shard_tokens))
+    for name, array in all_arrays(result).items():
+        if array.dtype.kind == "f" and array.dtype.itemsize == 8:
+            np.testing.assert_allclose(other[name], array, rtol=1e-9, err_msg=name)
+        elif "shares" in name or "entropy" in name:
+            np.testing.assert_allclose(other[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+        else:
+            np.testing.assert_array_equal(other[name], array, err_msg=name)
+
+
+def test_result_does_not_depend_on_the_order_of_documents(setting, result, tmp_path):
+    from dataclasses import replace
+
+    other = replace(setting, documents=setting.documents[::-1]).run(tmp_path)
+    for name, array in all_arrays(other).items():
+        np.testing.assert_array_equal(array, all_arrays(result)[name], err_msg=name)
+
+
+def test_logit_effects_follow_the_weights(setting, result):
+    import torch
+
+    model = setting.model.module
+    dictionary, board = setting.dictionaries["2-att-topk"], result.dashboards["2-att-topk"]
+    gain = model.transformer.ln_f.weight
+    w_o, w_u = model.transformer.h[2].attn.c_proj.weight, model.lm_head.weight
+    direction = torch.nn.functional.normalize(dictionary.decoder_directions(), dim=1) @ w_o
+    effect = ((direction - direction.mean(1, keepdim=True)) * gain) @ w_u.T
+    effect = (effect - effect.mean(1, keepdim=True)).double().numpy()
+    order = np.argsort(-effect, axis=1)
+    np.testing.assert_array_equal(board.promoted_ids_fk, order[:, :20])
+    np.testing.assert_array_equal(board.suppressed_ids_fk, order[:, ::-1][:, :20])
+    np.testing.assert_allclose(board.logit_skewness_f, skew(effect, axis=1), atol=1e-4)
+    np.testing.assert_allclose(board.logit_kurtosis_f, kurtosis(effect, axis=1), atol=1e-4)
+    np.testing.assert_array_equal(board.logit_histogram_fb.sum(1), effect.shape[1])
+    unit = torch.nn.functional.normalize(dictionary.decoder_directions(), dim=1)
+    cosine = (unit @ unit.T).fill_diagonal_(-2)
+    np.testing.assert_array_equal(board.decoder_neighbour_ids_fk, cosine.topk(16, dim=1).indices)
+
+
+def test_progress_counts_up_to_the_end_and_says_what_it_does(setting, tmp_path):
+    seen = []
+    outcome = setting.run(tmp_path, progress=seen.append)
+    assert list(dict.fromkeys(moment.phase for moment in seen)) == ["read", "encode", "reduce"]
+    for phase in ("read", "encode", "reduce"):
+        done = [moment.done for moment in seen if moment.phase == phase]
+        assert done == sorted(done)
+    assert [m for m in seen if m.phase == "encode"][-1].done == outcome.contexts.n_tokens
+    assert outcome.measurements["shards"] == 7
+
+
+def test_cancelled_pass_stops_soon_and_resumes(setting, result, tmp_path):
+    seen = []
+    with pytest.raises(Cancelled):
+        setting.run(tmp_path, progress=seen.append, should_stop=lambda: any(m.done > 3000 for m in encoding(seen)))
+    assert encoding(seen)[-1].done < 4000
+    resumed = setting.run(tmp_path)
+    assert resumed.measurements["resumed_shards"] == 3
+    for name, array in all_arrays(resumed).items():
+        np.testing.assert_array_equal(array, all_arrays(result)[name], err_msg=name)
+
+
+def test_llama_family_runs_too(tmp_path):
+    outcome = make_setting(tmp_path, "llama").run(tmp_path / "work", n_tokens=1000)
+    for board in outcome.dashboards.values():
+        assert board.n_tokens == outcome.contexts.n_tokens
+        assert (board.promoted_values_fk[:, 0] > 0).all()
+
+
+def encoding(moments):
+    return [moment for moment in moments if moment.phase == "encode"]
+
+
+def rows_of(examples, feature, group):
+    rows = np.array(examples.of_feature(feature), dtype=np.int64)
+    return rows[examples.group_x[rows] == group]

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
+from typing import ClassVar, Self
 
-from django.contrib.postgres.search import SearchQueryCombinable, SearchQueryField
+from django.contrib.postgres.search import SearchQuery
 from django.db import models
-from django.db.models import Count, ExpressionWrapper, F, Func, OuterRef, Q, Subquery, Value, Window
+from django.db.models import Count, ExpressionWrapper, F, OuterRef, Q, Subquery, Window
 from django.db.models.functions import Coalesce
 
 
-class Phrase(SearchQueryCombinable, Func):
+class Phrase(SearchQuery):
     """The words of a text in order, the last one as a prefix; see the functions of the first migration."""
 
-    output_field = SearchQueryField()
+    SEARCH_TYPES: ClassVar[dict[str, str]] = {"prose": "facet_prose_query"}
 
-    def __init__(self, text: str, *, function: str) -> None:
-        super().__init__(Value(text), function=function)
+    def __init__(self, text: str) -> None:
+        super().__init__(text, search_type="prose")
 
 
 def at_addresses(addresses: Iterable[tuple[int, int]]) -> Q | None:
@@ -109,7 +109,7 @@ class ExplanationQuerySet(models.QuerySet):
 
     def mentioning(self, phrase: str) -> Self:
         """Keep explanations that contain the words of the phrase in order; the last word may be a prefix."""
-        return self.filter(words=Phrase(phrase, function="facet_prose_query"))
+        return self.filter(words=Phrase(phrase))
 
     def mentioning_all(self, text: str) -> Self:
         """Keep explanations that contain every word of the text, in any order."""

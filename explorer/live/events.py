@@ -127,6 +127,7 @@ class _Reader:
         self._absent_since: float | None = None
         self._outage_since: float | None = None
         self._resumed = last_id == START
+        self._seen = False
 
     async def events(self) -> AsyncIterator[Event]:
         silent_since = time.monotonic()
@@ -161,6 +162,7 @@ class _Reader:
         await self.valkey.set(streams.lease_key(self.job), "1", ex=streams.LEASE_SECONDS)
         answer = await self.valkey.xread({self.key: self.last_id}, count=512, block=int(POLL_SECONDS * 1000))
         events = []
+        self._seen = self._seen or bool(answer)
         for entry_id, fields in answer[0][1] if answer else []:
             self.last_id = entry_id
             event = Event(name=fields["event"], data=json.loads(fields["data"]), id=entry_id)
@@ -180,9 +182,11 @@ class _Reader:
     async def _examine(self) -> list[Event]:
         """Look after a job that sends nothing: is the stream there, the worker alive, the deadline ahead?"""
         if not await self.valkey.exists(self.key):
-            if self._absent_for() < ABSENCE_SECONDS:
+            # A stream that was there may come back: Valkey lost it, and its worker goes on to write.
+            if self._seen and self._absent_for() < ABSENCE_SECONDS:
                 return []
             raise JobUnknown(self.job)
+        self._seen = True
         if self.timeout is not None and time.monotonic() - self.begin > self.timeout:
             await self._end_with(LiveTimeout(self.timeout, started=bool(self.worker)))
             return []

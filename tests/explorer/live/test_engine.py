@@ -50,7 +50,7 @@ def test_the_density_filter_acts_before_the_ranking(world, worker):
 def test_positions_restrict_the_ranking(world, worker):
     result = asks.prompt_features(PromptQuery(model="tiny", sources=("1-res-topk",), text=TEXT, at="3"))
     scores = {f.index: f.score for f in result.features}
-    at_3 = {f.index: dict((v.position, v.value) for v in f.values).get(3) for f in result.features}
+    at_3 = {f.index: {v.position: v.value for v in f.values}.get(3) for f in result.features}
     assert scores == at_3
     assert len(scores) == 8  # k of the TopK dictionary
     assert [token.position for token in result.tokens if token.selected] == [3]

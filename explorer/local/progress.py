@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 POLL_SECONDS = 1.0
+IDLE_POLL_SECONDS = 10.0
 PLAIN_SECONDS = 15.0
 ACTIVE = ("queued", "running")
 
@@ -22,13 +23,13 @@ class RunsDisplay:
     console: Console
     bars: dict[int, TaskID] = field(default_factory=dict)
     progress: Progress | None = None
-    polled: float = 0.0
+    polled: float = float("-inf")
     printed: float = 0.0
 
     def refresh(self) -> None:
-        """Ask for the runs at most once a second and show what changed."""
+        """Ask for the runs once a second, seldom where none is under way, and show what changed."""
         now = time.monotonic()
-        if now - self.polled < POLL_SECONDS:
+        if now - self.polled < (POLL_SECONDS if self.bars else IDLE_POLL_SECONDS):
             return
         self.polled = now
         try:

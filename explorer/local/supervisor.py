@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from urllib.error import URLError
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 from rich.console import Console
 
@@ -185,7 +185,7 @@ def allowed_hosts(host: str) -> list[str]:
 def answers(url: str) -> bool:
     """Say whether the web process answers, with whatever status."""
     try:
-        urlopen(Request(url, method="HEAD"), timeout=10).close()
+        urlopen(url, timeout=10).close()
     except URLError as error:
         return hasattr(error, "code")
     except OSError:

@@ -183,7 +183,7 @@ def live_tokens_html(
             classes.append("in-selection")
         if last - place > 1:
             extra += f' data-n="{last - place}"'
-        body = f'<s data-s="{escape(token.name)}"></s>' if token.is_bos else _body(token.text)
+        body = '<s data-s="⟨bos⟩"></s>' if token.is_bos else _body(token.text)
         named = f' class="{" ".join(classes)}"' if classes else ""
         out.append(f'<i{named} data-at="{token.position}"{extra}>{body}</i>')
         place = last

@@ -217,7 +217,7 @@ class SteerResult:
     prompt: str
     rows: tuple[SteerRow, ...]
     first_difference: int | None
-    stopped: str  # length | end-of-text | context | cancelled
+    stopped: str  # length | eos | context | cancelled | abandoned
     provenance: LiveProvenance
 
 
@@ -225,8 +225,8 @@ class SteerResult:
 class SteerJob:
     """A generation under way: the page opens `events_url` (SSE) and posts to `cancel_url` to stop it.
 
-    Events (JSON data): `queued` {position}, `started` {worker}, `tokens` {texts: prompt}, `token` {row, index, text,
-    logprob}, then one of `done` {rows: [{text, tokens, logprobs}], ...} or `error` {code, cause, remedy, details}.
+    Events (JSON data): `queued` {position, starting}, `started` {worker}, `tokens` {tokens}, `token` {row, index, text,
+    logprob, differs}, then one of `done` {rows: [{text, tokens}], ...} or `error` {code, cause, remedy, details}.
     """
 
     job_id: str

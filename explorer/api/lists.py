@@ -16,7 +16,7 @@ router = Router(tags=["lists"])
 @router.get("/lists", response=list[ListCard], operation_id="lists")
 def lists(request: HttpRequest):
     """Return the lists, the caller's own first."""
-    return selectors.lists(reader(request))
+    return list(selectors.lists(reader(request)))
 
 
 @router.get("/lists/{int:list_id}", response=ListPage, operation_id="list")

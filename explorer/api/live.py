@@ -16,9 +16,10 @@ router = Router(tags=["live"])
 @router.post("/activations", response=list[TestedText], operation_id="test_activations")
 def activations(request: HttpRequest, body: schemas.ActivationsIn):
     """Return the activations of chosen features on a text, one value per token."""
-    return asks.test_texts(
+    tested = asks.test_texts(
         model=body.model, source=body.source, indices=body.indices, text=body.text, truncate=body.truncate
     )
+    return list(tested)
 
 
 @router.post("/prompt", response=PromptResult, operation_id="prompt_features")

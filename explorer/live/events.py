@@ -207,8 +207,8 @@ class _Reader:
                 await self._end_with(NoWorker(self.queue))
             return []
         self._absent_since = None
-        ahead = await self.valkey.zrank(streams.waiting_key(self.queue), self.job)
-        position = {"ahead": ahead or 0, "starting": "ready" not in states}
+        before = await self.valkey.zrank(streams.waiting_key(self.queue), self.job)
+        position = {"position": before or 0, "starting": "ready" not in states}
         if position == self.position:
             return []
         self.position = position

@@ -106,10 +106,10 @@ def percent(share: float | None) -> str:
     if share == 0:
         return "0 %"
     scaled = share * 100
-    if scaled < 0.001:
+    size = abs(scaled)
+    if size < 0.001:
         return f"{scaled:.1e} %".replace("e-0", "e-")
-    text = f"{scaled:.3g}" if scaled < 99.95 else f"{scaled:.4g}"
-    return f"{text} %"
+    return f"{scaled:.3g} %" if size < 99.95 else f"{scaled:,.4g} %" if size < 1000 else f"{scaled:,.0f} %"
 
 
 @register.filter
@@ -178,11 +178,6 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-@register.filter
-def band_percent(bound: float) -> str:
-    return f"{bound:.2f}".rstrip("0").rstrip(".")
 
 
 def _cookie(context: template.Context, name: str, allowed: tuple[str, ...], default: str) -> str:

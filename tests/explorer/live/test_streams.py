@@ -85,7 +85,7 @@ def test_what_waits_says_its_place_and_can_be_cancelled(world, worker):
     try:
         jobs = [asks.start_steering(LONG).job_id for _ in range(3)]
         places = [read(job, until=lambda event: event.name == "queued")[-1].data for job in jobs]
-        assert places == [{"ahead": ahead, "starting": False} for ahead in range(3)]
+        assert places == [{"position": place, "starting": False} for place in range(3)]
         live.cancel(jobs[1])
         assert read(jobs[1])[-1].data["code"] == "cancelled"
         assert live.engine_status().waiting == 2

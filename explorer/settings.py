@@ -196,6 +196,8 @@ FACET_DEVICE = env.str("FACET_DEVICE", default="")
 FACET_DTYPE = env.str("FACET_DTYPE", default="float32")
 # Models and dictionaries that a worker keeps loaded, in bytes.
 FACET_ENGINE_BYTES = env.int("FACET_ENGINE_BYTES", default=8 * 1024**3)
+# Live requests that may wait for the engine; one more is told that it is busy.
+FACET_LIVE_QUEUE = env.int("FACET_LIVE_QUEUE", default=32)
 # Threads of torch in a worker; 0 leaves torch's own choice.
 FACET_THREADS = env.int("FACET_THREADS", default=0)
 # Where a build keeps the shards that it has finished; workers that share a build must share this folder.

@@ -49,6 +49,7 @@ function setWidth(name) {
 function setCounts(button) {
   for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));
   for (const bar of button.closest(".fact").querySelectorAll(".chart rect")) {
+    bar.dataset.log ??= bar.getAttribute("height");
     const height = bar.dataset[button.dataset.counts];
     bar.setAttribute("height", height);
     bar.setAttribute("y", 100 - height);

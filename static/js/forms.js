@@ -8,7 +8,8 @@ export function setUpForms() {
   document.addEventListener("htmx:beforeSwap", onProblem);
   document.addEventListener("change", (event) => {
     const form = event.target.closest("form[data-auto]");
-    if (form) form.requestSubmit();
+    const text = form?.elements.text;
+    if (form && event.target.matches("select, [type=checkbox]") && (!text || text.tagName !== "TEXTAREA" || text.value)) form.requestSubmit();
   });
   document.addEventListener("click", (event) => {
     const again = event.target.closest("[data-resubmit]");
@@ -23,9 +24,25 @@ export function setUpForms() {
     const copy = event.target.closest("[data-copy]");
     if (copy) navigator.clipboard.writeText(copy.dataset.copy).then(() => { copy.textContent = "Copied"; });
   });
+  document.addEventListener("click", (event) => {
+    const removing = event.target.closest("[data-remove]");
+    if (removing) removing.closest(removing.dataset.remove).remove();
+    const going = event.target.closest("[data-navigate]");
+    if (going) {
+      event.preventDefault();
+      const pairs = [...new FormData(going.form)].filter(([name, value]) => value && name !== "csrfmiddlewaretoken");
+      location.assign(`${going.formAction}?${new URLSearchParams(pairs)}`);
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || !event.target.matches?.("[data-enter-submits]")) return;
+    event.preventDefault();
+    event.target.form.requestSubmit();
+  });
   document.addEventListener("input", (event) => {
-    const output = event.target.closest("input[type=range]")?.parentElement.querySelector("output");
-    if (output) output.textContent = Number(event.target.value).toFixed(2).replace(/\.?0+$/, "");
+    const knob = event.target.closest(".knob");
+    if (!knob) return;
+    for (const other of knob.querySelectorAll("[data-mirror]")) if (other !== event.target) other.value = event.target.value;
   });
 }
 

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psycopg
-from django.db import Error, close_old_connections, connection
+from django.db import Error, close_old_connections
 from kombu.exceptions import OperationalError
 
 from features import services
+from features.holds import holding_run
 from features.models import Run
 
-# First key of the advisory locks that runs hold (any constant that nothing else uses).
-RUN_LOCKS = 0x0FACE7
 RESCUE_SECONDS = 10.0
-OWN_PARAMETERS = ("dbname", "user", "password", "host", "port", "service", "sslmode", "connect_timeout")
 
 log = logging.getLogger(__name__)
-
-
-@contextmanager
-def holding_run(run_id: int) -> Iterator[bool]:
-    """Hold a run while the context lasts, if nobody else does.
-
-    The hold is an advisory lock on a connection of its own: Postgres gives it back the moment that this process dies.
-    """
-    with _own_connection() as own:
-        [held] = own.execute("SELECT pg_try_advisory_lock(%s, %s)", [RUN_LOCKS, run_id]).fetchone()
-        yield held
 
 
 def rescue_forever() -> None:
@@ -59,11 +44,3 @@ def rescue_lost_runs() -> list[int]:
     for run_id in rescued:
         build.delay(run_id)
     return rescued
-
-
-@contextmanager
-def _own_connection() -> Iterator[psycopg.Connection]:
-    parameters = connection.get_connection_params()
-    wanted = {name: parameters[name] for name in OWN_PARAMETERS if name in parameters}
-    with psycopg.connect(**wanted, autocommit=True) as own:
-        yield own

@@ -52,8 +52,8 @@ def band_counts(fine_fb: np.ndarray, maximum_f: np.ndarray) -> np.ndarray:
         limit = maximum_f * share
         bin_f = fine_bins(limit)
         low = np.where(bin_f == 0, 0.0, edges[bin_f])
-        high = np.where(bin_f == highest, np.maximum(maximum_f, low + 1e-30), edges[bin_f + 1])
-        part = np.clip((limit - low) / (high - low), 0.0, 1.0)
+        width = np.where(bin_f == highest, maximum_f, edges[bin_f + 1]) - low
+        part = np.where(width > 0, np.clip((limit - low) / np.where(width > 0, width, 1.0), 0.0, 1.0), 1.0)
         rows = np.arange(len(fine_fb))
         below[:, column] = cumulative[rows, bin_f] + part * fine_fb[rows, bin_f]
     return np.diff(below, axis=1)[:, ::-1]

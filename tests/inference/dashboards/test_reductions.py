@@ -1,0 +1,126 @@
+"""Bins, events and pairs against their plain definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.dashboards import pairs
+from inference.dashboards.bins import FINE_BINS, band_counts, fine_bins, fine_edges, shown_edges, shown_histogram
+from inference.dashboards.events import Events, Runs, gather_ranges, stable_order, sum_by_code
+
+
+@given(st.lists(st.floats(2**-20, 2**20, width=32), min_size=1))
+def test_fine_bin_holds_its_value(values):
+    array, edges = np.array(values, dtype=np.float32), fine_edges()
+    expected = np.clip(np.searchsorted(edges, array, side="right") - 1, 0, FINE_BINS - 1)
+    np.testing.assert_array_equal(fine_bins(array), expected)
+
+
+def test_shown_histogram_merges_pairs_of_fine_bins():
+    assert len(shown_edges()) == 51
+    assert shown_edges()[24] == 1
+    fine = np.arange(2 * FINE_BINS).reshape(2, FINE_BINS)
+    np.testing.assert_array_equal(shown_histogram(fine)[:, 3], fine[:, 6] + fine[:, 7])
+
+
+def test_band_counts_of_a_dead_feature_are_zero():
+    assert not band_counts(np.zeros((3, FINE_BINS), dtype=np.int64), np.zeros(3, dtype=np.float32)).any()
+
+
+def test_band_counts_are_exact_where_bands_end_at_edges():
+    values = np.array([1.0, 0.8, 0.75, 0.6, 0.5, 0.3, 0.25, 0.2, 0.05], dtype=np.float32)
+    fine = np.bincount(fine_bins(values), minlength=FINE_BINS)[None]
+    counts = band_counts(fine, np.array([1.0], dtype=np.float32))[0]
+    assert counts.sum() == len(values)
+    assert counts[4] == 1
+
+
+@pytest.mark.parametrize("limit", [1000, 1 << 17])
+def test_stable_order_sorts_and_keeps_ties(limit):
+    numbers = np.random.default_rng(0).integers(0, limit, 5000)
+    np.testing.assert_array_equal(stable_order(numbers, limit), np.argsort(numbers, kind="stable"))
+
+
+@pytest.mark.parametrize("limit", [300, 1 << 26])
+def test_sum_by_code(limit):
+    rng = np.random.default_rng(1)
+    codes, values = rng.integers(0, 300, 1000), rng.random(1000).astype(np.float32)
+    found, sums, counts = sum_by_code(codes, values, limit)
+    np.testing.assert_array_equal(found, np.unique(codes))
+    np.testing.assert_allclose(sums, [values[codes == code].astype(np.float64).sum() for code in found])
+    np.testing.assert_array_equal(counts, [(codes == code).sum() for code in found])
+
+
+def test_gather_ranges_keeps_empty_ones_out():
+    assert gather_ranges(np.array([5, 2, 9]), np.array([7, 2, 10])).tolist() == [5, 6, 9]
+
+
+def test_runs_of_no_events_are_none():
+    none = np.zeros(0)
+    events = Events.from_tokens(none.astype(np.int32), none, np.zeros(3, np.int64), np.arange(3), 4)
+    assert len(Runs.of(events, none.astype(np.int32))) == 0
+
+
+def test_peak_is_the_first_of_equal_heights():
+    feature = np.array([1, 0, 1, 1, 0], dtype=np.int32)
+    value = np.array([2.0, 1.0, 2.0, 3.0, 1.0], dtype=np.float32)
+    events = Events.from_tokens(feature, value, np.array([2, 1, 2]), np.array([10, 11, 12]), 2)
+    runs = Runs.of(events, np.array([0, 0, 0, 0, 0]))
+    assert runs.peak_token_r.tolist() == [10, 12]
+    assert runs.peak_value_r.tolist() == [1.0, 3.0]
+    assert np.diff(runs.indptr_r).tolist() == [2, 3]
+
+
+def random_rows(seed, n_features, n_tokens, most):
+    rng = np.random.default_rng(seed)
+    rows = [rng.permutation(n_features)[: rng.integers(0, most)] for _ in range(n_tokens)]
+    return rows, np.concatenate(rows), np.array(list(map(len, rows)))
+
+
+def test_pair_counts_equal_the_dense_product():
+    rows, features, firing = random_rows(2, 40, 300, 30)
+    dense = np.zeros((300, 40), dtype=np.int64)
+    for row, active in enumerate(rows):
+        dense[row, active] = 1
+    counts = pairs.PairCounts(40)
+    counts.add(features, firing)
+    counts.add(features, firing)
+    assert counts.exact
+    triangle = counts.upper_triangle()["pair_triangle"]
+    np.testing.assert_array_equal(triangle, 2 * (dense.T @ dense)[np.triu_indices(40, 1)])
+
+
+def test_pairs_of_large_dictionaries_are_counted_by_code(monkeypatch):
+    monkeypatch.setattr(pairs, "LARGEST_EXACT", 10)
+    rows, features, firing = random_rows(3, 40, 200, 20)
+    counts = pairs.PairCounts(40)
+    counts.add(features, firing)
+    found = counts.upper_triangle()
+    assert not counts.exact
+    expected: dict[int, int] = {}
+    for row in rows:
+        for i in row:
+            for j in row:
+                if i < j:
+                    expected[int(i * 40 + j)] = expected.get(int(i * 40 + j), 0) + 1
+    assert dict(zip(found["pair_codes"].tolist(), found["pair_counts"].tolist(), strict=True)) == expected
+
+
+def test_rows_too_long_are_left_out_and_said(monkeypatch):
+    monkeypatch.setattr(pairs, "LONGEST_ROW", 3)
+    counts = pairs.PairCounts(10)
+    counts.add(np.array([0, 1, 0, 1, 2, 3]), np.array([2, 4]))
+    assert not counts.exact
+    assert counts.upper_triangle()["pair_triangle"].sum() == 1
+
+
+def test_nearest_by_jaccard_needs_five_shared_tokens():
+    count = np.array([10, 10, 20])
+    left, right, shared = np.array([0, 0]), np.array([1, 2]), np.array([4, 8])
+    ids, jaccards, shared_fk = pairs.nearest_by_jaccard(left, right, shared, count, 2)
+    assert ids.tolist() == [[2, -1], [-1, -1], [0, -1]]
+    assert jaccards[0, 0] == pytest.approx(8 / 22)
+    assert shared_fk[2, 0] == 8

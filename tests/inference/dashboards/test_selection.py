@@ -1,0 +1,78 @@
+"""The best few of a stream are those of the whole, however it is cut and ordered."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.dashboards.selection import Best, Candidates, best_rows, descending_bits, ranked
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(0, 12)), max_size=120, unique_by=lambda row: row[:2]
+)
+
+
+def candidates(rows):
+    group, rank, identity = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
+    none = np.zeros(len(rows))
+    return Candidates(
+        group=group,
+        rank=rank.astype(np.uint64),
+        identity=identity.astype(np.uint64),
+        context=rank.astype(np.int32),
+        position=none.astype(np.int32),
+        value=none.astype(np.float32),
+    )
+
+
+def offline(rows, size):
+    best = []
+    for group in range(4):
+        seen = set()
+        for _, rank, identity in sorted(row for row in rows if row[0] == group):
+            if identity not in seen and len(seen) < size:
+                seen.add(identity)
+                best.append((group, rank))
+    return best
+
+
+@settings(max_examples=200)
+@given(ROWS, st.integers(1, 5), st.lists(st.integers(0, 120), max_size=6), st.randoms())
+def test_streamed_equals_offline(rows, size, cuts, random):
+    expected = offline(rows, size)
+    shuffled = rows[:]
+    random.shuffle(shuffled)
+    best = Best(4, size)
+    for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), len(rows)], strict=True):
+        if part := shuffled[start:stop]:
+            offered = candidates(part)
+            best.add(offered.take(np.flatnonzero(best.admits(offered.group, offered.rank))))
+            best.compact()
+    kept = best.kept()
+    assert list(zip(kept.group.tolist(), kept.rank.tolist(), strict=True)) == expected
+
+
+@given(ROWS.filter(len), st.integers(1, 3))
+def test_offering_twice_counts_once(rows, size):
+    best = Best(4, size)
+    best.add(candidates(rows))
+    best.add(candidates(rows[::-1]))
+    kept = best.kept()
+    assert list(zip(kept.group.tolist(), kept.rank.tolist(), strict=True)) == offline(rows, size)
+
+
+def test_many_duplicates_do_not_hide_what_comes_behind_them():
+    n = 500
+    group = np.zeros(n, dtype=np.int64)
+    identity = np.minimum(np.arange(n), n - 3) // (n - 3) * np.arange(n)
+    rows, places = best_rows(group, np.arange(n, dtype=np.uint64), identity.astype(np.uint64), 3)
+    assert rows.tolist() == [0, n - 3, n - 2]
+    assert places.tolist() == [0, 1, 2]
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=2, max_size=20))
+def test_descending_bits_sort_like_the_values(values):
+    array = np.array(values, dtype=np.float32) + np.float32(0)  # -0 and 0 are one value
+    order = np.argsort(ranked(descending_bits(array), np.arange(len(array))))
+    np.testing.assert_array_equal(array[order], np.sort(array)[::-1])

@@ -73,6 +73,7 @@ class LanguageModel:
     module: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     token_bytes: tuple[bytes, ...]
+    n_bytes: int
 
     @property
     def n_layers(self) -> int:
@@ -120,10 +121,6 @@ class LanguageModel:
     @property
     def dtype(self) -> torch.dtype:
         return self.module.dtype
-
-    @property
-    def n_bytes(self) -> int:
-        return self.module.get_memory_footprint()
 
     @property
     def base(self) -> torch.nn.Module:
@@ -212,6 +209,7 @@ def load_language_model(
         module=module.to(device).eval().requires_grad_(False),
         tokenizer=tokenizer,
         token_bytes=token_bytes(tokenizer, module.config.vocab_size),
+        n_bytes=module.get_memory_footprint(),
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 # Postgres' text takes neither NUL nor lone surrogates. Both become one character, so that offsets stay true.
 _UNSTORABLE = {0: "\N{SYMBOL FOR NULL}"} | dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 
@@ -9,6 +12,21 @@ _UNSTORABLE = {0: "\N{SYMBOL FOR NULL}"} | dict.fromkeys(range(0xD800, 0xE000), 
 def storable(text: str) -> str:
     """Return the text with what Postgres cannot hold replaced, character for character."""
     return text.translate(_UNSTORABLE)
+
+
+def storable_json(value: Any) -> str:
+    """Return JSON that jsonb takes: it refuses NUL and lone surrogates even as escapes."""
+    return json.dumps(_storable_value(value), ensure_ascii=False)
+
+
+def _storable_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {storable(key): _storable_value(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable_value(entry) for entry in value]
+    return value
 
 
 def fold(token: str) -> str:

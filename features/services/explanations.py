@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +9,7 @@ from django.db import connection, transaction
 
 from features.models import Explanation
 from features.services.checks import existing_feature, own, signed_in, text_of
-from features.words import storable
+from features.words import storable, storable_json
 from inference.errors import NotFound
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def add(*, dictionary: int, method: str, explanations: Iterable[MethodExplanatio
         )
         with cursor.copy('COPY new_explanation ("index", text, evidence) FROM STDIN') as copy:
             for index, text, evidence in explanations:
-                copy.write_row((index, storable(text), storable(json.dumps(evidence))))
+                copy.write_row((index, storable(text), storable_json(evidence)))
         scope = {"dictionary": dictionary, "method": method}
         # Of an explanation that goes or changes, the votes go; of one that goes, the explanation too.
         cursor.execute(

@@ -59,7 +59,7 @@ class RunsDisplay:
         if self.progress is None:
             self.progress = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=None),
                 TextColumn("{task.fields[facts]}"),
                 TimeElapsedColumn(),
                 console=self.console,
@@ -69,14 +69,17 @@ class RunsDisplay:
             if self.console.is_terminal:
                 self.progress.start()
         if run["id"] not in self.bars:
-            self.bars[run["id"]] = self.progress.add_task(run["title"], total=None, facts="")
+            self.bars[run["id"]] = self.progress.add_task("", total=None, facts="")
+            self.console.print(f"Run {run['id']}: {run['title']}")
         total = run["total"] or None
-        self.progress.update(self.bars[run["id"]], completed=run["done"], total=total, facts=describe(run))
+        phase = run["phase"] or run["state"]
+        task = self.bars[run["id"]]
+        self.progress.update(task, description=phase, completed=run["done"], total=total, facts=describe(run))
         if run["state"] not in ACTIVE:
             self._finish(run)
         elif not self.console.is_terminal and now - self.printed > PLAIN_SECONDS:
             self.printed = now
-            self.console.print(f"{run['title']}: {describe(run)}")
+            self.console.print(f"Run {run['id']}: {run['phase']} {describe(run)}")
 
     def _finish(self, run: dict[str, Any]) -> None:
         assert self.progress is not None
@@ -84,16 +87,16 @@ class RunsDisplay:
         seconds = next((t.elapsed for t in self.progress.tasks if t.id == task), None) or 0
         self.progress.remove_task(task)
         if run["state"] == "done":
-            self.console.print(f"{run['title']}: done in {seconds // 60:.0f} min {seconds % 60:.0f} s.")
+            self.console.print(f"Run {run['id']} is done, after {seconds // 60:.0f} min {seconds % 60:.0f} s.")
         else:
-            self.console.print(f"{run['title']}: {run['state']}. {run.get('error') or ''} {run.get('remedy') or ''}")
+            self.console.print(f"Run {run['id']} {run['state']}. {run.get('error') or ''} {run.get('remedy') or ''}")
 
 
 def describe(run: dict[str, Any]) -> str:
-    """Return the state of a run in a few words: phase, count, rate, time left."""
+    """Return the state of a run in a few words: share, rate, time left."""
     if run["state"] == "queued":
         return "waits for the batch worker"
-    parts = [run["phase"]]
+    parts = []
     if run["total"]:
         parts.append(f"{100 * run['done'] / run['total']:.0f} %")
     if run.get("rate"):
@@ -101,4 +104,4 @@ def describe(run: dict[str, Any]) -> str:
     if run.get("eta_seconds"):
         minutes, seconds = divmod(round(run["eta_seconds"]), 60)
         parts.append(f"{minutes}:{seconds:02d} left")
-    return " · ".join(part for part in parts if part)
+    return " · ".join(parts)

@@ -112,6 +112,7 @@ class Supervisor:
             "FACET_STATIC": "collected",
             "FACET_ALLOWED_HOSTS": options.allowed_hosts or ",".join(allowed_hosts(options.host)),
             "PYTHONUNBUFFERED": "1",
+            "TQDM_DISABLE": "1",  # bars of libraries, in the middle of our own
         }
 
     def _prepare(self, env: dict[str, str]) -> None:

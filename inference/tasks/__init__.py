@@ -17,12 +17,12 @@ from celery import shared_task
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
+from features.holds import holding_run
 from features.models import Dictionary, Feature
 from inference import streams
 from inference.errors import Conflict, FacetError, NotFound, Unavailable
 from inference.serving import DictionarySpec, Engine, ModelSpec, Scales
 from inference.tasks import process
-from inference.tasks.runs import holding_run
 
 QUEUE = "engine"
 

@@ -1,4 +1,4 @@
-"""Runs and the processes that hold them: a hold ends with its process, so a run that nobody holds is lost."""
+"""Runs that lost their worker: nobody holds them, so they are queued again and go on from their finished shards."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ log = logging.getLogger(__name__)
 
 
 def rescue_forever() -> None:
-    """Queue runs again that are marked as running and that no living process holds."""
+    """Send waiting runs once, whose messages may be gone with Valkey; then look for lost runs again and again."""
     pause = threading.Event()
+    look = send_waiting_runs
     while True:
         try:
-            for run_id in rescue_lost_runs():
-                log.warning("Run %s lost its worker and was queued again.", run_id)
+            for run_id in look():
+                log.warning("Run %s was queued again.", run_id)
+            look = rescue_lost_runs
         except (Error, psycopg.Error, OperationalError) as error:
             log.warning("Lost runs could not be looked for: %s", error)
         finally:
@@ -32,15 +34,27 @@ def rescue_forever() -> None:
         pause.wait(RESCUE_SECONDS)
 
 
-def rescue_lost_runs() -> list[int]:
-    """Queue lost runs again and return their ids; they resume from the shards that are finished."""
-    from inference.tasks import build
+def send_waiting_runs() -> list[int]:
+    """Send every run that waits or was lost, and return their ids. A run that is sent twice is built once."""
+    waiting = list(Run.objects.filter(state=Run.State.QUEUED).order_by("id").values_list("id", flat=True))
+    for run_id in waiting:
+        _send(run_id)
+    return waiting + rescue_lost_runs()
 
+
+def rescue_lost_runs() -> list[int]:
+    """Queue and send the runs that are marked as running and that no living process holds; return their ids."""
     rescued = []
-    for run_id in Run.objects.filter(state=Run.State.RUNNING).values_list("id", flat=True):
+    for run_id in Run.objects.filter(state=Run.State.RUNNING).order_by("id").values_list("id", flat=True):
         with holding_run(run_id) as lost:
             if lost and services.runs.requeue(run=run_id):
                 rescued.append(run_id)
     for run_id in rescued:
-        build.delay(run_id)
+        _send(run_id)
     return rescued
+
+
+def _send(run_id: int) -> None:
+    from inference.tasks import build
+
+    build.apply_async(args=[run_id], queue="batch")

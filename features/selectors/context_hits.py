@@ -67,9 +67,10 @@ def features_in_contexts(contexts: Sequence[FoundContext], chips: Chips) -> InCo
             FROM features_example x
             JOIN features_feature f ON f.dictionary_id = x.dictionary_id AND f."index" = x."index" AND f.maximum > 0
             JOIN features_dictionary d ON d.id = x.dictionary_id
-            WHERE x.dictionary_id = ANY(%s) AND {inside} AND {clauses}
+            WHERE x.dictionary_id = ANY(%s) AND f.dictionary_id = ANY(%s) AND {inside} AND {clauses}
         """)
-        all_params.extend([dictionaries, *params, *chip_params])
+        # Postgres prunes by each list on its own: it does not carry one over to the other side of a join.
+        all_params.extend([dictionaries, dictionaries, *params, *chip_params])
     sql = f"""
         SELECT tokenization_id, context, dictionary_id, "index", share FROM (
             SELECT *, row_number() OVER (
@@ -126,4 +127,4 @@ def spans_of(text: str, phrases: Sequence[str]) -> tuple[tuple[int, int], ...]:
 def _starts_word(text: str, start: int) -> bool:
     if start == 0 or not text[start - 1].isalnum():
         return True
-    return text[start].isupper() and not text[start - 1].isupper()
+    return text[start].isupper() and (not text[start - 1].isupper() or text[start + 1 : start + 2].islower())

@@ -49,9 +49,10 @@ def feature_list(id: int, user: AbstractBaseUser | None = None, *, page: int = 1
 
 
 def lists_for_feature(dictionary: int, index: int, user_id: int | None) -> tuple[ListCard, ...]:
-    """Return the user's lists and all that contain the feature. One query."""
+    """Return all lists that contain the feature, then the user's others. One query."""
     here = ListMember.objects.filter(list=OuterRef("pk"), dictionary_id=dictionary, index=index)
     rows = _counted().annotate(contains=Exists(here)).filter(Q(contains=True) | Q(owner_id=user_id))
+    rows = rows.order_by("-contains", "-updated_at", "-id")
     return tuple(_card(row, user_id, contains=row.contains) for row in rows)
 
 

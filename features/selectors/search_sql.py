@@ -128,6 +128,7 @@ def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> dict[Add
         join, clauses, chip_params = "", "TRUE", []
         if chips.on_features:
             clauses, chip_params = chips.clauses(model, labels=False)
+            clauses, chip_params = f"f.dictionary_id = ANY(%s) AND {clauses}", [dictionaries, *chip_params]
             join = """
                 JOIN features_feature f ON f.dictionary_id = e.dictionary_id AND f."index" = e."index"
                 JOIN features_dictionary d ON d.id = e.dictionary_id

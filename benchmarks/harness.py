@@ -1,0 +1,87 @@
+"""What benchmarks share: a result's shape, the machine it was measured on, and timing that takes turns.
+
+A ratio is measured side by side: the two sides alternate, so that what else the machine does meets both, and medians
+are compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("torch", "transformers", "numpy", "tokenizers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One measured number. `holds` is None where there is no aim to compare with; `details` adds what explains it."""
+
+    name: str
+    value: float
+    unit: str
+    aim: str
+    holds: bool | None
+    peer: str
+    peer_value: float | None
+    n: int
+    machine: str = field(default_factory=lambda: machine())
+    versions: Mapping[str, str] = field(default_factory=lambda: versions())
+    details: Mapping[str, object] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """Return the result as one line of JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def save(results: list[Result], name: str) -> Path:
+    """Write a benchmark's results, one line each, to results/NAME.json."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text("".join(f"{result.line()}\n" for result in results), encoding="utf-8")
+    return path
+
+
+def machine() -> str:
+    """Say what the numbers were measured on: processor, cores that this process may use, load of the last minute."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    load = os.getloadavg()[0]
+    return f"{_processor()}, {cores} cores{gpu}, {torch.get_num_threads()} threads, load {load:.1f}, {sys.platform}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide the numbers."""
+    return {"python": platform.python_version(), **{package: metadata.version(package) for package in _PACKAGES}}
+
+
+def take_turns(sides: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 2) -> dict[str, float]:
+    """Return the median seconds of each side, measured in alternation."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(warm_up + rounds):
+        for name, run in sides.items():
+            started = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if number >= warm_up:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

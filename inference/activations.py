@@ -104,7 +104,7 @@ def _output_hook(visitor: Visitor) -> Callable:
 
 
 def _normalized_hook(norm: Norm, visitor: Visitor) -> Callable:
-    def hook(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> Tensor | None:
+    def hook(module: Any, args: tuple, kwargs: dict, output: Tensor) -> Tensor | None:
         changed = visitor(_normalize(_input(args, kwargs), norm, getattr(module, norm.epsilon)))
         if changed is None:
             return None

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from inference.digests import files_sha256, weights_of
 from inference.errors import InvalidInput, NotFound
@@ -199,21 +207,21 @@ def load_language_model(
     tokenizer = _load_tokenizer(source, folder, revision)
     module = _load_module(source, revision, dtype)
     sha256 = files_sha256(weights_of(folder)) if folder else ""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    module.to(device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     return LanguageModel(
         name=name or Path(source).name,
         path=source,
         revision=sha256 or getattr(module.config, "_commit_hash", None) or revision or "",
         sha256=sha256,
         family=family,
-        module=module.to(device).eval().requires_grad_(False),
+        module=module.eval().requires_grad_(False),
         tokenizer=tokenizer,
         token_bytes=token_bytes(tokenizer, module.config.vocab_size),
         n_bytes=module.get_memory_footprint(),
     )
 
 
-def _read_config(source: str, folder: Path | None, revision: str | None) -> object:
+def _read_config(source: str, folder: Path | None, revision: str | None) -> PreTrainedConfig:
     if folder is not None and not (folder / "config.json").is_file():
         raise UnknownModel(f"{source} holds no config.json.", "Name a folder that transformers' save_pretrained wrote.")
     try:
@@ -248,12 +256,12 @@ def _load_tokenizer(source: str, folder: Path | None, revision: str | None) -> P
 
 
 def _load_module(source: str, revision: str | None, dtype: str) -> PreTrainedModel:
+    options = {"revision": revision, "dtype": getattr(torch, dtype), "output_loading_info": True}
     try:
-        module, report = AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=getattr(torch, dtype), output_loading_info=True
-        )
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, **options)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise _damaged(source, _first_line(error)) from error
+    module, report = loaded
     # transformers fills what is missing with random numbers and a warning.
     if missing := sorted(report["missing_keys"]):
         raise _damaged(source, f"{len(missing)} tensors are missing, the first is {missing[0]}", tensor=missing[0])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from inference.activations import capture
@@ -32,8 +33,8 @@ def prompt_features(
     top_k: int = 50,
     rank: Rank = "max",
     positions: Sequence[int] | None = None,
-    maxima: Mapping[str, Sequence[float]] | None = None,
-    allowed: Mapping[str, Sequence[bool]] | None = None,
+    maxima: Mapping[str, ArrayLike] | None = None,
+    allowed: Mapping[str, ArrayLike] | None = None,
     ignore_bos: bool = True,
 ) -> PromptActivations:
     """Return the `top_k` features of all dictionaries that the prompt activates most, best first.
@@ -93,7 +94,7 @@ class _Scores:
     maxima_u: Tensor | None
 
 
-def _score(activations: SparseActivations, ranked_t: Tensor, rank: Rank, maxima: Sequence[float] | None) -> _Scores:
+def _score(activations: SparseActivations, ranked_t: Tensor, rank: Rank, maxima: ArrayLike | None) -> _Scores:
     counted_n = torch.isin(activations.tokens_n, ranked_t)
     values_n = activations.values_n[counted_n].float()
     indices_u, slots_n = activations.indices_n[counted_n].unique(return_inverse=True)
@@ -108,7 +109,7 @@ def _score(activations: SparseActivations, ranked_t: Tensor, rank: Rank, maxima:
     return _Scores(indices_u=indices_u, scores_u=scores_u, maxima_u=maxima_u)
 
 
-def _only(scores: _Scores, allowed: Sequence[bool] | None) -> _Scores:
+def _only(scores: _Scores, allowed: ArrayLike | None) -> _Scores:
     """Return the scores of the features that may be ranked."""
     if allowed is None:
         return scores

@@ -1,13 +1,7 @@
-"""Kernels run on the GPU where there is one, and otherwise in Triton's interpreter."""
-
-import os
+"""Kernels run on the GPU where there is one, and otherwise in Triton's interpreter (see tests/__init__.py)."""
 
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    # Read when a kernel is defined, so it has to be set before any test imports one.
-    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session")

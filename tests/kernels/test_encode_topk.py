@@ -103,10 +103,16 @@ def test_encode_topk_on_the_gpu_at_the_size_of_a_published_dictionary(device, dt
 
 @pytest.mark.parametrize(("dtype", "block_t", "num_warps"), [("bf16", 128, 8), ("fp32", 128, 8)])
 def test_the_kernel_compiles_for_an_h100_without_spilling(dtype, block_t, num_warps):
-    arguments = [sys.executable, "-m", "tests.kernels.compile_for_hopper", dtype, str(block_t), "16", str(num_warps)]
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     root = Path(__file__).parents[2]
-    run = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment, cwd=root)
+    script = Path(__file__).with_name("compile_for_hopper.py")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    run = subprocess.run(
+        [sys.executable, script, dtype, str(block_t), "16", str(num_warps)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment | {"PYTHONPATH": str(root)},
+    )
     assert run.returncode == 0, run.stderr
     used = json.loads(run.stdout)
     assert used["stack"] == 0

@@ -66,6 +66,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "csp",
     "django_htmx",
+    "ninja",  # the assets of the API's documentation, which would come from another host otherwise
     "features",
     "explorer",
 ]

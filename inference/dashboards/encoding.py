@@ -1,17 +1,23 @@
 """The part of a pass that runs the model: from a shard's contexts to the accumulators of its dictionaries.
 
 Only text tokens reach a dictionary: BOS and padding are dropped before the encoder, so that no statistic can see them.
-Batches of a shard always begin at its first context, and contexts never share anything but a batch.
+On a CPU each core takes batches of its own, on one thread: cores that share every operation wait for each other at
+each, and the digits would depend on their number. What batches give is taken in their order.
 
 Shape suffixes: B contexts of a batch, T positions, D width of a hook point, N text tokens of a batch end to end,
-F features.
+F features, O output width, E activations above zero.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,18 +35,39 @@ _STEP_ELEMENTS = 1 << 23
 
 
 class Clock:
-    """Seconds spent by stage."""
+    """Seconds spent by stage, added up over threads."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
-    def stage(self, name: str):
+    def stage(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            spent = time.perf_counter() - started
+            with self._lock:
+                self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """What one dictionary says of some contexts of a batch."""
+
+    source: str
+    context_c: np.ndarray
+    lengths: list[int]
+    token_n: np.ndarray
+    feature_e: np.ndarray
+    value_e: np.ndarray
+    firing_n: np.ndarray
+    squared_error: float
+    y_squared: float
+    y_sum_o: np.ndarray
+    height_cf: np.ndarray
+    h_nf: Tensor
 
 
 class ShardEncoder:
@@ -64,6 +91,8 @@ class ShardEncoder:
         self.hooks = [name for d in dictionaries.values() for name in (d.hook_in, d.hook_out)]
         widest = int(np.diff(contexts.indptr_c).max())
         self.batch_contexts = max(1, batch_tokens // widest)
+        # Hooks hang on the model itself, so one batch at a time runs through it.
+        self._running = threading.Lock()
 
     def encode(
         self,
@@ -74,96 +103,97 @@ class ShardEncoder:
         should_stop: Callable[[], bool],
     ) -> None:
         """Encode the contexts of a span; tell `on_batch` how many contexts are done. Raises Cancelled."""
-        for start in range(span.start, span.stop, self.batch_contexts):
-            if should_stop():
-                raise Cancelled
-            self._encode_batch(range(start, min(start + self.batch_contexts, span.stop)), accumulators)
-            on_batch(min(start + self.batch_contexts, span.stop) - span.start)
+        starts = range(span.start, span.stop, self.batch_contexts)
+        batches = [range(start, min(start + self.batch_contexts, span.stop)) for start in starts]
+        with _one_thread_each(self.model.device) as (pool, count):
+            for batch, steps in zip(batches, _in_order(pool, count, self._encode_batch, batches), strict=True):
+                for step in steps:
+                    self._take(step, accumulators[step.source])
+                if should_stop():
+                    raise Cancelled
+                on_batch(batch.stop - span.start)
 
-    def _encode_batch(self, batch: range, accumulators: Mapping[str, ShardAccumulator]) -> None:
+    def _encode_batch(self, batch: range) -> list[_Step]:
         ids_bt, text_bt, token_n, lengths = self._batch(batch)
-        with self.clock.stage("model"), _autocast(self.precision, self.model.device):
+        with self._running, self.clock.stage("model"), _autocast(self.precision, self.model.device):
             captured = capture(self.model, ids_bt, self.hooks)
         text_of = {name: x_btd[text_bt].float() for name, x_btd in captured.items()}
+        steps = []
         for source, dictionary in self.dictionaries.items():
             x_nd, y_no = text_of[dictionary.hook_in], text_of[dictionary.hook_out]
-            rows = max(1, _STEP_ELEMENTS // dictionary.n_features)
             first = 0
-            for some in _context_groups(lengths, rows):
-                n = sum(lengths[some.start : some.stop])
-                step = slice(first, first + n)
-                first += n
-                self._encode_step(
-                    dictionary,
-                    accumulators[source],
-                    x_nd[step],
-                    y_no[step],
-                    token_n[step],
-                    [batch.start + number for number in some],
-                    lengths[some.start : some.stop],
-                )
+            for some in _context_groups(lengths, max(1, _STEP_ELEMENTS // dictionary.n_features)):
+                own = lengths[some.start : some.stop]
+                rows = slice(first, first + sum(own))
+                first = rows.stop
+                context_c = np.arange(batch.start + some.start, batch.start + some.stop, dtype=np.int32)
+                steps.append(self._encode_step(source, x_nd[rows], y_no[rows], token_n[rows], context_c, own))
+        return steps
 
     @torch.inference_mode()
     def _encode_step(
-        self,
-        dictionary: Dictionary,
-        accumulator: ShardAccumulator,
-        x_nd: Tensor,
-        y_no: Tensor,
-        token_n: np.ndarray,
-        contexts: list[int],
-        lengths: list[int],
-    ) -> None:
+        self, source: str, x_nd: Tensor, y_no: Tensor, token_n: np.ndarray, context_c: np.ndarray, lengths: list[int]
+    ) -> _Step:
+        dictionary = self.dictionaries[source]
         with self.clock.stage("encode"):
             h_nf = dictionary.pre_activations(x_nd)
             activations = dictionary.activate(h_nf)
-            feature_e = activations.indices_n.cpu().numpy()
-            firing_n = activations.counts_t.cpu().numpy()
-            accumulator.add_activations(feature_e, activations.values_n.float().cpu().numpy(), firing_n, token_n)
+            height_cf = torch.stack([h_tf.amax(0) for h_tf in h_nf.split(lengths)]).float().cpu().numpy()
         with self.clock.stage("decode"):
             y_hat_no = dictionary.decode(activations, x_nd).double()
             y_no = y_no.double()
-            accumulator.add_errors(
-                float((y_no - y_hat_no).square().sum()), float(y_no.square().sum()), y_no.sum(0).cpu().numpy()
-            )
-        with self.clock.stage("silent"):
-            self._offer_silent(accumulator, h_nf, feature_e, firing_n, contexts, lengths)
+            squared_error = float((y_no - y_hat_no).square().sum())
+        return _Step(
+            source=source,
+            context_c=context_c,
+            lengths=lengths,
+            token_n=token_n,
+            feature_e=activations.indices_n.cpu().numpy(),
+            value_e=activations.values_n.float().cpu().numpy(),
+            firing_n=activations.counts_t.cpu().numpy(),
+            squared_error=squared_error,
+            y_squared=float(y_no.square().sum()),
+            y_sum_o=y_no.sum(0).cpu().numpy(),
+            height_cf=height_cf,
+            h_nf=h_nf,
+        )
 
-    def _offer_silent(
-        self,
-        accumulator: ShardAccumulator,
-        h_nf: Tensor,
-        feature_e: np.ndarray,
-        firing_n: np.ndarray,
-        contexts: list[int],
-        lengths: list[int],
-    ) -> None:
-        selection, bos = accumulator.selection, int(self.contexts.has_bos)
-        event_stops = np.cumsum(firing_n)
-        first = event_first = 0
-        for context, h_tf in zip(contexts, h_nf.split(lengths), strict=True):
-            first += len(h_tf)
-            silent_f = np.ones(h_tf.shape[1], dtype=bool)
-            event_stop = int(event_stops[first - 1])
-            silent_f[feature_e[event_first:event_stop]] = False
-            event_first = event_stop
-            height_f = h_tf.amax(0).float().cpu().numpy()
-            hard = selection.hard_admits(context, height_f, silent_f)
-            near = torch.as_tensor(hard, device=h_tf.device)
-            position = h_tf[:, near].argmax(0).cpu().numpy() + bos
-            random = selection.random_admits(context, silent_f)
-            here = np.full(len(hard), context, dtype=np.int32)
-            there = np.full(len(random), context, dtype=np.int32)
-            selection.offer_hard(hard, here, position, height_f[hard])
-            selection.offer_random(random, there)
-            accumulator.add_silent(
-                hard_feature=hard.astype(np.int32),
-                hard_context=here,
-                hard_position=position.astype(np.uint16),
-                hard_value=height_f[hard],
-                random_feature=random.astype(np.int32),
-                random_context=there,
-            )
+    def _take(self, step: _Step, accumulator: ShardAccumulator) -> None:
+        with self.clock.stage("reduce"):
+            accumulator.add_activations(step.feature_e, step.value_e, step.firing_n, step.token_n)
+            accumulator.add_errors(step.squared_error, step.y_squared, step.y_sum_o)
+        with self.clock.stage("silent"):
+            self._offer_silent(step, accumulator)
+
+    def _offer_silent(self, step: _Step, accumulator: ShardAccumulator) -> None:
+        selection = accumulator.selection
+        silent_cf = np.ones(step.height_cf.shape, dtype=bool)
+        row_n = np.repeat(np.arange(len(step.lengths)), step.lengths)
+        silent_cf[np.repeat(row_n, step.firing_n), step.feature_e] = False
+        row, feature = selection.hard_admits(step.context_c, step.height_cf, silent_cf)
+        position = self._highest(step, row, feature)
+        hard_context, hard_value = step.context_c[row], step.height_cf[row, feature]
+        selection.offer_hard(feature, hard_context, position, hard_value)
+        drawn_row, drawn_feature = selection.random_admits(step.context_c, silent_cf)
+        drawn_context = step.context_c[drawn_row]
+        selection.offer_random(drawn_feature, drawn_context)
+        accumulator.add_silent(
+            hard_feature=feature.astype(np.int32),
+            hard_context=hard_context,
+            hard_position=position.astype(np.uint16),
+            hard_value=hard_value,
+            random_feature=drawn_feature.astype(np.int32),
+            random_context=drawn_context,
+        )
+
+    def _highest(self, step: _Step, row: np.ndarray, feature: np.ndarray) -> np.ndarray:
+        """Return where, in contexts given by ascending row, features have their highest pre-activation."""
+        positions = [np.zeros(0, dtype=np.int64)]
+        parts = step.h_nf.split(step.lengths)
+        for number in np.unique(row):
+            near = torch.as_tensor(feature[row == number], device=step.h_nf.device)
+            positions.append(parts[number][:, near].argmax(0).cpu().numpy())
+        return np.concatenate(positions) + int(self.contexts.has_bos)
 
     def _batch(self, batch: range) -> tuple[Tensor, Tensor, np.ndarray, list[int]]:
         """Return `(ids_bt, text_bt, token_n, text lengths)`: padding is on the right, where nothing sees it."""
@@ -181,6 +211,36 @@ class ShardEncoder:
             token_bt[text_bt],
             text_bt.sum(1).tolist(),
         )
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, count: int, work: Callable[[range], list[_Step]], batches: Iterable[range]
+) -> Iterator[list[_Step]]:
+    """Yield the results of batches in their order, with as many under way as there are threads, and one more."""
+    waiting: deque[Future] = deque()
+    try:
+        for batch in batches:
+            waiting.append(pool.submit(work, batch))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+@contextmanager
+def _one_thread_each(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Yield a pool with a thread for each core and their number; operations are not shared among cores meanwhile."""
+    threads = torch.get_num_threads()
+    count = threads if device.type == "cpu" else 1
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count, initializer=partial(torch.set_num_threads, 1)) as pool:
+            yield pool, count
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _context_groups(lengths: list[int], rows: int) -> list[range]:

@@ -93,24 +93,24 @@ class Selection:
         # Asked again now that they have met each other: most are out, and need not be written.
         return eligible & np.logical_or(*(best.admits(group, rank) for best, group, rank in offered))
 
-    def hard_admits(self, context: int, height_f: np.ndarray, silent_f: np.ndarray) -> np.ndarray:
-        """Return the silent features whose highest pre-activation in a context is among their highest."""
-        features = np.flatnonzero(silent_f)
-        if not self.places.eligible_c[context]:
-            return features[:0]
-        rank = ranked(descending_bits(height_f[features]), np.uint64(context))
-        return features[self.hard.admits(features, rank)]
+    def hard_admits(
+        self, context_c: np.ndarray, height_cf: np.ndarray, silent_cf: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return `(rows, features)` of silent contexts whose highest pre-activation is among a feature's highest."""
+        row, feature = np.nonzero(silent_cf & self.places.eligible_c[context_c][:, None])
+        rank = ranked(descending_bits(height_cf[row, feature]), context_c[row])
+        admitted = self.hard.admits(feature, rank)
+        return row[admitted], feature[admitted]
 
     def offer_hard(self, feature: np.ndarray, context: np.ndarray, position: np.ndarray, height: np.ndarray) -> None:
         """Take contexts where features are silent, with the highest pre-activation and where it is."""
         self.hard.add(_of_contexts(feature, context, position, height, ranked(descending_bits(height), context)))
 
-    def random_admits(self, context: int, silent_f: np.ndarray) -> np.ndarray:
-        """Return the silent features that may draw this context."""
-        features = np.flatnonzero(silent_f)
-        if not self.places.eligible_c[context]:
-            return features[:0]
-        return features[self.random.admits(features, self._drawn(features, np.int64(context)))]
+    def random_admits(self, context_c: np.ndarray, silent_cf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return `(rows, features)` of silent contexts that features may draw."""
+        row, feature = np.nonzero(silent_cf & self.places.eligible_c[context_c][:, None])
+        admitted = self.random.admits(feature, self._drawn(feature, context_c[row]))
+        return row[admitted], feature[admitted]
 
     def offer_random(self, feature: np.ndarray, context: np.ndarray) -> None:
         """Take contexts where features are silent."""
@@ -160,9 +160,9 @@ class Selection:
         order = np.lexsort((chosen.context, -chosen.value, band, chosen.group))
         return _ranked_in_group(chosen.take(order), band[order], group[rows][order], N_BAND)
 
-    def _drawn(self, feature: np.ndarray, context: np.ndarray | np.int64) -> np.ndarray:
+    def _drawn(self, feature: np.ndarray, context: np.ndarray) -> np.ndarray:
         lot = mixed(self.places.key_c[context] ^ self._salt_f[feature]) >> _HALF_WORD
-        return ranked(lot, np.asarray(context))
+        return ranked(lot, context)
 
 
 def _of_contexts(

@@ -20,8 +20,8 @@ from inference.dictionaries.dictionary import Dictionary
 from inference.errors import InvalidInput
 from inference.language_models import LanguageModel, PromptTooLong
 from inference.steering import Variant, hooks_for
+from inference.text import TextStream
 from inference.threads import suited_to
-from inference.token_text import TextStream
 from inference.values import GeneratedToken, Tokens
 
 

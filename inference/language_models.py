@@ -20,7 +20,7 @@ from transformers import (
 from inference.digests import files_sha256, weights_of
 from inference.errors import InvalidInput, NotFound
 from inference.hook_points import FAMILIES, Family, HookPoint, Site, resolve
-from inference.token_text import display, token_bytes
+from inference.text import check_text, display, tiled, token_bytes
 from inference.values import Tokens
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
@@ -48,18 +48,6 @@ class DamagedModel(InvalidInput):
     """Weights that are truncated, incomplete, or not numbers."""
 
     code = "damaged-model"
-
-
-class EmptyText(InvalidInput):
-    """Nothing to run the model on."""
-
-    code = "empty-text"
-
-
-class InvalidText(InvalidInput):
-    """Text that is not Unicode text: lone surrogates, or NUL as in binary files."""
-
-    code = "invalid-text"
 
 
 class PromptTooLong(InvalidInput):
@@ -157,11 +145,11 @@ class LanguageModel:
         `max_tokens` (at most the context size, which is the default) counts the BOS. Raises EmptyText, InvalidText,
         and PromptTooLong unless `truncate` asks to keep what fits.
         """
-        _check_text(text)
+        check_text(text)
         limit = min(max_tokens or self.context_size, self.context_size)
         has_bos = prepend_bos and self.bos_id is not None
         encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids, starts, ends = encoding["input_ids"], *_tiled(encoding["offset_mapping"])
+        ids, starts, ends = encoding["input_ids"], *tiled(encoding["offset_mapping"])
         room = limit - has_bos
         if len(ids) > room:
             if not truncate:
@@ -283,36 +271,6 @@ def _too_long(limit: int, n: int, cut_at: int) -> PromptTooLong:
         n=n,
         cut_at=cut_at,
     )
-
-
-def _check_text(text: str) -> None:
-    if not text:
-        raise EmptyText("The text is empty.", "Type some text.")
-    position = text.find("\0")
-    if position >= 0:
-        raise InvalidText(
-            f"The text has a NUL at character {position}: it looks like a binary file.",
-            "Send text.",
-            position=position,
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidText(
-            f"The text has half of a surrogate pair at character {error.start}.",
-            "Send whole Unicode characters.",
-            position=error.start,
-        ) from error
-
-
-def _tiled(spans: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """Return starts and ends without gaps: spaces that a tokenizer trims off a token's span belong to that token."""
-    starts, ends, reached = [], [], 0
-    for start, end in spans:
-        starts.append(min(start, reached))
-        reached = max(end, reached)
-        ends.append(reached)
-    return starts, ends
 
 
 def _first_line(error: Exception) -> str:

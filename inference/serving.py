@@ -20,7 +20,7 @@ from inference.generation import generate
 from inference.language_models import LanguageModel, load_language_model
 from inference.memory import ByteLRU
 from inference.prompts import feature_activations, prompt_features
-from inference.token_text import display
+from inference.text import display
 from inference.values import Edit, Tokens
 
 DIGITS = 5

@@ -8,14 +8,13 @@ from safetensors.torch import load_file, save_file
 from inference.digests import file_sha256
 from inference.language_models import (
     DamagedModel,
-    EmptyText,
-    InvalidText,
     ModelWithoutTokenizer,
     PromptTooLong,
     UnknownModel,
     UnsupportedModel,
     load_language_model,
 )
+from inference.text import EmptyText, InvalidText
 from tests.tiny import CONTEXT_SIZE, TEXT
 
 

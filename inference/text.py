@@ -1,4 +1,4 @@
-"""What a vocabulary entry says: the bytes of every token, their display, and text that streams token by token.
+"""Text at the border of a model: what may enter, where its tokens lie in it, and what tokens say.
 
 A token may hold part of a multi-byte character, so text is made from bytes and never token by token.
 """
@@ -11,8 +11,53 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from inference.errors import InvalidInput
+
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 METASPACE = "\u2581"
+
+
+class EmptyText(InvalidInput):
+    """Nothing to run the model on."""
+
+    code = "empty-text"
+
+
+class InvalidText(InvalidInput):
+    """Text that is not Unicode text: lone surrogates, or NUL as in binary files."""
+
+    code = "invalid-text"
+
+
+def check_text(text: str) -> None:
+    """Raise EmptyText or InvalidText unless a model can read the text and Postgres can store it."""
+    if not text:
+        raise EmptyText("The text is empty.", "Type some text.")
+    position = text.find("\0")
+    if position >= 0:
+        raise InvalidText(
+            f"The text has a NUL at character {position}: it looks like a binary file.",
+            "Send text.",
+            position=position,
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidText(
+            f"The text has half of a surrogate pair at character {error.start}.",
+            "Send whole Unicode characters.",
+            position=error.start,
+        ) from error
+
+
+def tiled(spans: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Return starts and ends without gaps: spaces that a tokenizer trims off a token's span belong to that token."""
+    starts, ends, reached = [], [], 0
+    for start, end in spans:
+        starts.append(min(start, reached))
+        reached = max(end, reached)
+        ends.append(reached)
+    return starts, ends
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase, d_vocab: int) -> tuple[bytes, ...]:

@@ -2,7 +2,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from inference.token_text import TextStream, display, token_bytes
+from inference.text import TextStream, display, token_bytes
 from tests.tiny import TEXT, tiny_tokenizer
 
 

@@ -98,14 +98,13 @@ def density_chart(histogram: Histogram) -> Chart:
 
 def density_figure(histogram: Histogram) -> dict[str, Any]:
     """Return a Plotly figure of the same; its x axis is logarithmic and its bars can be brushed."""
-    centres = [_middle(low, high, histogram.log_x) for low, high in _bins(histogram)]
     return {
         "data": [
             {
                 "type": "bar",
-                "x": centres,
+                "x": [(low + high) / 2 for low, high in _bins(histogram)],
                 "y": list(histogram.counts),
-                "width": [high - low for low, high in _bins(histogram)],
+                "width": [0.94 * (high - low) for low, high in _bins(histogram)],
                 "customdata": [[low, high] for low, high in _bins(histogram)],
                 "hovertemplate": "%{y} features, %{customdata[0]:.3~g} to %{customdata[1]:.3~g}<extra></extra>",
             }

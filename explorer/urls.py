@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
-from explorer.views import annotations, documents, features, home, lists, models, patterns, search, sources
+from explorer.views import annotations, api_page, documents, features, home, lists, models, patterns, search, sources
 
 handler400 = "explorer.errors.bad_request"
 handler403 = "explorer.errors.forbidden"
@@ -18,6 +18,7 @@ urlpatterns = [
     path("", home.home, name="home"),
     path("runs/tray", home.tray, name="tray"),
     path("", include("explorer.views.live_urls")),
+    path("api", api_page.api_page, name="api"),
     path("search", search.search, name="search"),
     path("lists", lists.Lists.as_view(), name="lists"),
     path("lists/<int:list_id>", lists.OneList.as_view(), name="list"),

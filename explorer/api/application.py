@@ -11,7 +11,7 @@ api = NinjaAPI(
     version="1",
     description="Features of sparse dictionaries: what they respond to, live activations, steering, annotations, runs.",
     urls_namespace="api-1",
-    docs_url="/docs",
+    docs_url=None,  # explorer.views.api_page shows the document without scripts of another host
 )
 errors.add_handlers(api)
 for module in (catalogue, live, annotations, lists, runs, account):

@@ -99,6 +99,12 @@ def figure(value: float | None) -> str:
 
 
 @register.filter
+def signed(value: float) -> str:
+    """Format like `figure`, with a sign."""
+    return f"{'+' if value > 0 else '−' if value < 0 else ''}{figure(abs(value))}"
+
+
+@register.filter
 def percent(share: float | None) -> str:
     """Format a share in [0, 1] as a percentage with three significant figures."""
     if share is None:

@@ -25,6 +25,12 @@ function onClick(event) {
   if (counts) setCounts(counts);
   const tab = event.target.closest("[data-tab]");
   if (tab) selectTab(tab);
+  const more = event.target.closest("[data-more-effects]");
+  if (more) {
+    const all = more.closest("[data-effects]").classList.toggle("all");
+    more.setAttribute("aria-expanded", String(all));
+    more.textContent = all ? "Fewer" : "All";
+  }
   const pane = event.target.closest(".tabs [data-pane]");
   if (pane) {
     event.preventDefault();

@@ -6,6 +6,12 @@ export function setUpForms() {
   document.addEventListener("htmx:beforeRequest", (event) => event.detail.target?.classList.add("busy"));
   document.addEventListener("htmx:afterRequest", (event) => event.detail.target?.classList.remove("busy"));
   document.addEventListener("htmx:beforeSwap", onProblem);
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (!event.target.matches?.("form[data-filters]")) return; // an address names only what differs from the defaults
+    for (const [name, value] of [...event.detail.parameters]) {
+      if (value === "" || (name === "sort" && value === "index")) event.detail.parameters.delete(name);
+    }
+  });
   document.addEventListener("change", (event) => {
     const form = event.target.closest("form[data-auto]");
     const text = form?.elements.text;

@@ -12,7 +12,7 @@ app = Celery("facet", include=["inference.tasks"])
 app.config_from_object("django.conf:settings", namespace="CELERY")
 
 
-@signals.setup_logging.connect
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def configure_logging(**_kwargs: object) -> None:
     """Keep the logging that Django's settings configure: Celery would otherwise install its own handlers."""
     import logging.config

@@ -3,8 +3,9 @@
 from typing import Any
 
 import structlog
+from structlog.typing import Processor
 
-_SHARED = [
+_SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
@@ -16,6 +17,7 @@ _SHARED = [
 
 def configure(*, level: str, as_json: bool) -> dict[str, Any]:
     """Configure structlog and return Django's LOGGING dictionary for the same format."""
+    render: list[Processor]
     if as_json:
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:

@@ -124,13 +124,12 @@ AUTH_PASSWORD_VALIDATORS = [
 # --- Static files ----------------------------------------------------------------------------------------------------
 # `finders` serves files from where they lie; `collected` serves hashed, compressed copies made by collectstatic.
 FACET_STATIC = env.str("FACET_STATIC", default="finders")
-_plotly = importlib.util.find_spec("plotly")
 STATIC_URL = "/static/"
 STATIC_ROOT = FACET_LOCAL / "static"
 STATICFILES_DIRS = [
     BASE_DIR / "static",
     # The plotly wheel carries plotly.min.js; importing the package to ask for its folder costs half a second.
-    ("plotly", Path(_plotly.origin).parent / "package_data"),
+    ("plotly", Path(str(importlib.util.find_spec("plotly").origin)).parent / "package_data"),  # type: ignore[union-attr]
 ]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

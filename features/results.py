@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 Row = TypeVar("Row")
 
@@ -125,7 +125,7 @@ class ExplanationCard:
     created_at: datetime
     votes: int = 0
     my_vote: int = 0
-    evidence: dict = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
     mine: bool = False
 
 

@@ -40,7 +40,7 @@ def record(local: Path, addresses: Addresses) -> None:
 
 def database(url: str) -> dict[str, Any]:
     """Return Django's database settings for a URL, also for a Unix socket in libpq's form `?host=/folder`."""
-    config = environ.Env.db_url_config(url)
+    config: dict[str, Any] = environ.Env.db_url_config(url)
     options = config.setdefault("OPTIONS", {})
     config["HOST"] = options.pop("host", config["HOST"])
     return config

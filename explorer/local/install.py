@@ -4,12 +4,15 @@ Runs as a script, before anything is installed, under whatever Python 3 the mach
 syntax that an older one can read, so that it can say what is wrong.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO, NoReturn
 
 CHECKOUT = Path(os.path.realpath(__file__)).parent.parent.parent
 VENV = CHECKOUT / ".venv"
@@ -23,7 +26,7 @@ NETWORK_SIGNS = ("NewConnectionError", "NameResolutionError", "ConnectTimeoutErr
                  "ReadTimeoutError", "Max retries exceeded")  # fmt: skip
 
 
-def main():
+def main() -> None:
     wanted = sys.argv[1] if len(sys.argv) > 1 else "demo"
     if sys.version_info < MIN_PYTHON:
         fail(
@@ -44,7 +47,7 @@ def main():
     STAMP.write_text("\n".join(sorted({*known, stamp, stamp_of("demo")})))
 
 
-def stamp_of(wanted):
+def stamp_of(wanted: str) -> str:
     """Name what is to be installed: the locks and the Python that they are installed for."""
     digest = hashlib.sha256(f"{wanted} {sys.version_info[:2]}".encode())
     for name in LOCKS[wanted]:
@@ -52,7 +55,7 @@ def stamp_of(wanted):
     return digest.hexdigest()
 
 
-def make_venv(log):
+def make_venv(log: IO[str]) -> None:
     """Make the virtual environment, anew where the folder holds one that does not run."""
     if works(PYTHON):
         return
@@ -71,7 +74,7 @@ def make_venv(log):
     )
 
 
-def install(wanted, log):
+def install(wanted: str, log: IO[str]) -> None:
     """Install what the locks name."""
     say("Installing {} (log: {})".format(" and ".join(LOCKS[wanted]), LOG.relative_to(CHECKOUT)))
     files = [part for name in LOCKS[wanted] for part in ("-r", str(CHECKOUT / name))]
@@ -90,11 +93,12 @@ def install(wanted, log):
     fail(errors[-1] if errors else "pip could not install the packages.", f"See {LOG}.")
 
 
-def run(command, log, show=False):
+def run(command: list[str], log: IO[str], *, show: bool = False) -> int:
     """Run a command into the log; with `show` also onto the terminal, a line per package."""
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
+    assert process.stdout is not None
     width = shutil.get_terminal_size().columns - 3
     for line in process.stdout:
         log.write(line)
@@ -106,7 +110,7 @@ def run(command, log, show=False):
     return process.wait()
 
 
-def works(python):
+def works(python: Path) -> bool:
     """Say whether an interpreter is there and runs: a moved or half-made environment does not."""
     try:
         command = [str(python), "-c", "import sys, pip; sys.exit(sys.version_info[:2] < (3, 11))"]
@@ -115,11 +119,11 @@ def works(python):
         return False
 
 
-def say(text):
+def say(text: str) -> None:
     print(text, flush=True)
 
 
-def fail(cause, remedy):
+def fail(cause: str, remedy: str) -> NoReturn:
     print(f"Cannot set up Facet: {cause}\n  Remedy: {remedy}", file=sys.stderr)
     sys.exit(1)
 

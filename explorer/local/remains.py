@@ -51,8 +51,9 @@ def end_leftovers(local: Path) -> list[str]:
         return []
 
     def alive(name: str) -> bool:
-        # The command guards against a number that now belongs to another process.
-        return command_of(facts[name]["pid"]) == facts[name]["command"] is not None
+        # The command line guards against a number that now belongs to another process.
+        command = command_of(facts[name]["pid"])
+        return command is not None and command == facts[name]["command"]
 
     left = [name for name in facts if alive(name)]
     for name in left:

@@ -11,7 +11,6 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import close_old_connections, connection
-from inference.explanations import explain
 
 from features import services
 from features.models import Dictionary, Document, Run
@@ -21,11 +20,14 @@ from inference.dashboards.corpus import Cancelled
 from inference.dashboards.results import DocumentRef, PassResult, Progress
 from inference.dictionaries import load_dictionary
 from inference.errors import Conflict, FacetError, NotFound
+from inference.explanations import explain
 from inference.language_models import LanguageModel, load_language_model
 
 log = structlog.get_logger(__name__)
 
 REPORT_SECONDS = 1.0
+# What a killed build loses at most.
+SHARD_TOKENS = 131_072
 Watcher = Callable[[Progress, float | None], None]
 
 
@@ -117,6 +119,7 @@ def _build(run: Run, reporter: Reporter) -> None:
         workdir=folder,
         n_tokens=run.params["n_tokens"],
         context_size=run.params["context_size"],
+        shard_tokens=run.params.get("shard_tokens") or SHARD_TOKENS,
         progress=reporter,
         should_stop=reporter.should_stop,
     )

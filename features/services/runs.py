@@ -35,11 +35,12 @@ def create_build(
     user: AbstractBaseUser | None = None,
     n_tokens: int = N_TOKENS,
     context_size: int | None = None,
+    shard_tokens: int | None = None,
 ) -> int:
     """Queue a build of dictionaries (ids) of one model over a corpus (its slug); return the run's id.
 
-    Without a corpus, the only one there is serves. Raises InvalidInput, NotFound, and Conflict where one of the
-    dictionaries is being built already.
+    Without a corpus, the only one there is serves. `shard_tokens` is how much a killed build loses at most. Raises
+    InvalidInput, NotFound, and Conflict where one of the dictionaries is being built already.
     """
     rows = list(
         Dictionary.objects.select_for_update(of=("self",))
@@ -62,7 +63,7 @@ def create_build(
         kind=Run.Kind.BUILD,
         title=f"Build {model.slug}: {sources}"[:300],
         corpus=chosen,
-        params={"n_tokens": n_tokens, "context_size": context_size},
+        params={"n_tokens": n_tokens, "context_size": context_size, "shard_tokens": shard_tokens},
         phases=list(BUILD_PHASES),
         created_by=user if user is not None and user.is_authenticated else None,
     )

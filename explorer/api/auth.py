@@ -53,25 +53,34 @@ def token_for(username: str, password: str) -> str:
 
 
 class BearerAuth(HttpBearer):
-    """`Authorization: Bearer TOKEN`."""
+    """`Authorization: Bearer TOKEN`; a token that is not valid is refused and nothing else is tried."""
 
-    def authenticate(self, request: HttpRequest, token: str) -> Any:
-        user = user_of_token(token)
-        if user is not None:
-            request.user = user
-        return user
+    def authenticate(self, request: HttpRequest, token: str) -> AbstractBaseUser:
+        request.user = _bearer(token)
+        return request.user
+
+
+class BrowserAuth(SessionAuth):
+    """A session with its CSRF token. Visitors are told to sign in before a CSRF token is asked of them."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return super().__call__(request) if request.user.is_authenticated else None
 
 
 # The bearer comes first: with it no CSRF token is needed, since browsers never send it by themselves.
-SIGNED_IN = [BearerAuth(), SessionAuth(csrf=True)]
+SIGNED_IN = [BearerAuth(), BrowserAuth()]
 
 
 def reader(request: HttpRequest) -> AbstractBaseUser | None:
     """Return who reads, by session or by token; None for visitors. A token that is no longer valid is refused."""
-    header = request.headers.get("Authorization", "")
-    if header.startswith("Bearer "):
-        user = user_of_token(header.removeprefix("Bearer ").strip())
-        if user is None:
-            raise SignInRequired("The bearer token is not valid, or no longer.", "Get a new one: POST /api/v1/token.")
-        return user
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return _bearer(token.strip())
     return request.user if request.user.is_authenticated else None
+
+
+def _bearer(token: str) -> AbstractBaseUser:
+    user = user_of_token(token)
+    if user is None:
+        raise SignInRequired("The bearer token is not valid, or no longer.", "Get a new one: POST /api/v1/token.")
+    return user

@@ -4,60 +4,52 @@ Shape suffixes: B windows, T tokens of a window, D width of the hook point, N to
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 
 import torch
 
+from demo.language_model import Precision
 from demo.tokenizer import BOS_ID, Windows
 from inference.activations import capture
 from inference.language_models import LanguageModel
 
 
-class ActivationStream:
-    """Endless shuffled batches of activations at several hook points at once; BOS is left out.
+def batches(
+    model: LanguageModel,
+    windows: Windows,
+    hooks: Sequence[str],
+    *,
+    precision: Precision,
+    batch: int = 2048,
+    pool: int = 131_072,
+    seed: int = 20,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield x_ND at each hook point, without end; BOS is left out.
 
-    Half of a pool of P tokens is replaced at a time, so that a batch mixes tokens of many documents.
+    A batch is drawn from a pool of P tokens, and fresh ones take its place, so that it mixes tokens of many documents.
     """
+    hooks = list(dict.fromkeys(hooks))
+    fresh = _fresh(model, windows, hooks, precision, batch)
+    parts = [next(fresh) for _ in range(pool // batch)]
+    pool_PD = {hook: torch.cat([part[hook] for part in parts]) for hook in hooks}
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        rows = torch.randperm(len(pool_PD[hooks[0]]), generator=generator)[:batch].to(model.device)
+        yield {hook: x_PD[rows].float() for hook, x_PD in pool_PD.items()}
+        for hook, x_ND in next(fresh).items():
+            pool_PD[hook][rows] = x_ND
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        windows: Windows,
-        hooks: Sequence[str],
-        *,
-        precision: AbstractContextManager,
-        batch: int = 4096,
-        pool: int = 131_072,
-        forward: int = 32,
-        seed: int = 20,
-    ) -> None:
-        self.model, self.windows, self.hooks = model, windows, list(dict.fromkeys(hooks))
-        self.batch, self.size, self.forward = batch, pool, forward
-        self.precision = precision
-        self.device = model.device
-        self.generator = torch.Generator().manual_seed(seed)
-        self.step = 0
-        self.pool: dict[str, torch.Tensor] = {}
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        while True:
-            self._refill()
-            order_P = torch.randperm(len(self.pool[self.hooks[0]]), generator=self.generator).to(self.device)
-            served, kept = order_P[: len(order_P) // 2], order_P[len(order_P) // 2 :]
-            for rows in served.split(self.batch)[: max(len(served) // self.batch, 1)]:
-                yield {hook: x_PD[rows].float() for hook, x_PD in self.pool.items()}
-            self.pool = {hook: x_PD[kept] for hook, x_PD in self.pool.items()}
-
-    def _refill(self) -> None:
-        pieces = {hook: [x_PD] for hook, x_PD in self.pool.items()} or {hook: [] for hook in self.hooks}
-        count = sum(map(len, pieces[self.hooks[0]]))
-        while count < self.size:
-            input_BT, _ = self.windows.batch(self.step, self.forward)
-            input_BT = torch.from_numpy(input_BT).to(self.device)
-            with self.precision:
-                found = capture(self.model, input_BT, self.hooks)
-            for hook, x_BTD in found.items():
-                pieces[hook].append(x_BTD[input_BT != BOS_ID].bfloat16())
-            self.step += 1
-            count += len(pieces[self.hooks[0]][-1])
-        self.pool = {hook: torch.cat(parts) for hook, parts in pieces.items()}
+def _fresh(
+    model: LanguageModel, windows: Windows, hooks: list[str], precision: Precision, batch: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield x_ND of `batch` consecutive tokens at each hook point."""
+    # BOS stands at the start of each window, and wherever a document begins inside one.
+    count, step = batch // (windows.context - 8) + 1, 0
+    while True:
+        input_BT = torch.from_numpy(windows.batch(step, count)[0]).to(model.device)
+        with precision():
+            found = capture(model, input_BT, hooks)
+        text_BT = input_BT != BOS_ID
+        step += 1
+        if text_BT.sum() >= batch:
+            yield {hook: x_BTD[text_BT][:batch].bfloat16() for hook, x_BTD in found.items()}

@@ -42,9 +42,9 @@ class Plan:
 
 PLANS = (
     Plan("1-res-topk", "topk", "blocks.1.hook_resid_post", "blocks.1.hook_resid_post"),
-    Plan("2-res-jump", "jumprelu", "blocks.2.hook_resid_post", "blocks.2.hook_resid_post"),
+    Plan("2-res-jump", "jumprelu", "blocks.2.hook_resid_post", "blocks.2.hook_resid_post", k=30),
     Plan("2-att-topk", "topk", "blocks.2.attn.hook_z", "blocks.2.attn.hook_z"),
-    Plan("2-tc-jump", "jumprelu_transcoder", "blocks.2.ln2.hook_normalized", "blocks.2.hook_mlp_out"),
+    Plan("2-tc-jump", "jumprelu_transcoder", "blocks.2.ln2.hook_normalized", "blocks.2.hook_mlp_out", k=30),
 )
 
 
@@ -71,7 +71,7 @@ class Trainee(nn.Module):
     def loss(self, x_ND: torch.Tensor, y_NO: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of a batch, and what to log: unexplained variance and the share of silent features."""
         x_ND, y_NO = x_ND * self.scale_in, y_NO * self.scale_out
-        centred_ND = x_ND if self.plan.transcodes else x_ND - self.b_dec_O
+        centred_ND = x_ND if self.plan.transcodes else x_ND - self.b_dec_O.detach()
         # addmm, and not a sum, so that under autocast the large h_NF stays in bfloat16.
         h_NF = torch.addmm(self.b_enc_F, centred_ND, self.W_enc_DF)
         f_NF = self._batch_top_k(h_NF) if self.plan.batch_top_k else top_k(h_NF, self.plan.k)
@@ -122,7 +122,7 @@ class Trainee(nn.Module):
 def top_k(h_NF: torch.Tensor, k: int) -> torch.Tensor:
     """Return h_NF with all but the k largest of each row, and what is negative among them, set to zero."""
     value_NK, index_NK = h_NF.topk(k, dim=1, sorted=False)
-    return torch.zeros_like(h_NF).scatter(1, index_NK, value_NK.relu())
+    return torch.zeros_like(h_NF).scatter_(1, index_NK, value_NK.relu())
 
 
 def _linear_map(x_ND: torch.Tensor, y_NO: torch.Tensor) -> torch.Tensor:

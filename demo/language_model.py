@@ -19,17 +19,19 @@ import torch
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from demo.cores import Cores, one_thread_each
 from demo.tokenizer import BOS_ID, Windows
 
 log = logging.getLogger(__name__)
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Precision = Callable[[], AbstractContextManager]
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What decides a training run, besides the text."""
 
-    minutes: float = 58
+    minutes: float = 50
     layers: int = 4
     width: int = 192
     heads: int = 4
@@ -92,63 +94,54 @@ def train(
     if facts["elapsed"] >= budget:
         return model, facts
     precision = fast_precision(model, windows, device)
-    loss = _fast_loss(model, windows, recipe, device, precision)
-    before, started = facts["elapsed"], time.monotonic()
-    saved_at, logged = started, (facts["tokens"], started)
-    smooth = math.nan
-    while facts["elapsed"] < budget and facts["elapsed"] - before < stop_after:
-        _set_rate(optimizers, facts["elapsed"] / budget, recipe)
-        nats = _backward(loss, windows, facts["step"], recipe.batch, device, precision)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        model.zero_grad(set_to_none=True)
-        now = time.monotonic()
-        facts["step"] += 1
-        facts["tokens"] += recipe.batch * recipe.context
-        facts["elapsed"] = before + now - started
-        smooth = nats if math.isnan(smooth) else 0.98 * smooth + 0.02 * nats
-        if facts["step"] % 50 == 0:
-            speed, logged = (facts["tokens"] - logged[0]) / (now - logged[1]), (facts["tokens"], now)
-            share = facts["elapsed"] / budget
-            log.info(
-                "step %d, %.1f %% of the time, loss %.4f, %.0f tokens/s", facts["step"], 100 * share, smooth, speed
-            )
-        if now - saved_at > save_every:
-            _save(checkpoint, model, optimizers, facts)
-            saved_at = now
+    with one_thread_each(device) as cores:
+        loss = _fast_loss(model, windows, recipe, precision, cores)
+        before, started = facts["elapsed"], time.monotonic()
+        saved_at, logged, smooth = started, (facts["tokens"], started), math.nan
+        while facts["elapsed"] < budget and facts["elapsed"] - before < stop_after:
+            _set_rate(optimizers, facts["elapsed"] / budget, recipe)
+            nats = _backward(loss, _tensors(windows, facts["step"], recipe.batch, device), precision, cores)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+            model.zero_grad(set_to_none=True)
+            now = time.monotonic()
+            facts["step"] += 1
+            facts["tokens"] += recipe.batch * recipe.context
+            facts["elapsed"] = before + now - started
+            smooth = nats if math.isnan(smooth) else 0.98 * smooth + 0.02 * nats
+            if facts["step"] % 50 == 0:
+                speed, logged = (facts["tokens"] - logged[0]) / (now - logged[1]), (facts["tokens"], now)
+                share = 100 * facts["elapsed"] / budget
+                log.info("step %d, %.1f %% of the time, loss %.4f, %.0f tokens/s", facts["step"], share, smooth, speed)
+            if now - saved_at > save_every:
+                _save(checkpoint, model, optimizers, facts)
+                saved_at = now
     _save(checkpoint, model, optimizers, facts)
     return model, facts
 
 
-def fast_precision(
-    model: GPT2LMHeadModel, windows: Windows, device: torch.device, *, batch: int = 8
-) -> AbstractContextManager:
-    """Return the context to compute in: bfloat16 where a trial on this machine finds it faster, else plain float32."""
-    candidates = {"float32": nullcontext(), "bfloat16": torch.autocast(device.type, dtype=torch.bfloat16)}
-    loss = partial(loss_sum, model)
-    fastest = _fastest(
-        {name: partial(_backward, loss, windows, 0, batch, device, precision) for name, precision in candidates.items()}
-    )
+def fast_precision(model: GPT2LMHeadModel, windows: Windows, device: torch.device) -> Precision:
+    """Return what to compute in: bfloat16 where a trial on this machine finds it faster, else plain float32."""
+    candidates = {"float32": nullcontext, "bfloat16": partial(torch.autocast, device.type, dtype=torch.bfloat16)}
+    batch, loss = _tensors(windows, 0, 8, device), partial(loss_sum, model)
+    with one_thread_each(device) as cores:
+        runs = {name: partial(_backward, loss, batch, precision, cores) for name, precision in candidates.items()}
+        fastest = _fastest(runs)
     model.zero_grad(set_to_none=True)
     return candidates[fastest]
 
 
-def _fast_loss(
-    model: GPT2LMHeadModel, windows: Windows, recipe: Recipe, device: torch.device, precision: AbstractContextManager
-) -> Loss:
+def _fast_loss(model: GPT2LMHeadModel, windows: Windows, recipe: Recipe, precision: Precision, cores: Cores) -> Loss:
     """Return the loss function, compiled where that works and a trial finds it faster."""
     eager = partial(loss_sum, model)
     if not recipe.compile:
         return eager
     candidates = {"eager": eager, "compiled": torch.compile(eager)}
+    batch = _tensors(windows, 0, recipe.batch, model.device)
+    runs = {name: partial(_backward, loss, batch, precision, cores) for name, loss in candidates.items()}
     try:
-        fastest = _fastest(
-            {
-                name: partial(_backward, loss, windows, 0, recipe.batch, device, precision)
-                for name, loss in candidates.items()
-            }
-        )
+        fastest = _fastest(runs)
     except Exception:  # noqa: BLE001  a missing or failing compiler must not stop a training run
         log.info("not compiled: no working compiler")
         fastest = "eager"
@@ -168,15 +161,22 @@ def _fastest(runs: dict[str, Callable[[], object]], *, rounds: int = 5) -> str:
     return min(seconds, key=seconds.get)
 
 
-def _backward(
-    loss: Loss, windows: Windows, step: int, batch: int, device: torch.device, precision: AbstractContextManager
-) -> float:
-    """Add a step's gradients to the parameters and return its loss in nats per token."""
-    input_BT, target_BT = (torch.from_numpy(array).to(device) for array in windows.batch(step, batch))
-    with precision:
-        mean = loss(input_BT, target_BT) / target_BT.numel()
-    mean.backward()
-    return mean.item()  # waits for the device, which the trials rely on
+def _backward(loss: Loss, batch: tuple[torch.Tensor, torch.Tensor], precision: Precision, cores: Cores) -> float:
+    """Add a batch's gradients to the parameters, each core a part of them; return the loss in nats per token."""
+    input_BT, target_BT = batch
+
+    def part(rows: tuple[torch.Tensor, torch.Tensor]) -> float:
+        with precision():
+            share = loss(*rows) / target_BT.numel()
+        share.backward()
+        return share.item()  # waits for the device, which the trials rely on
+
+    return sum(cores.pool.map(part, zip(input_BT.chunk(cores.count), target_BT.chunk(cores.count), strict=True)))
+
+
+def _tensors(windows: Windows, step: int, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    input_BT, target_BT = windows.batch(step, batch)
+    return torch.from_numpy(input_BT).to(device), torch.from_numpy(target_BT).to(device)
 
 
 def _optimizers(model: GPT2LMHeadModel, recipe: Recipe) -> list[torch.optim.Optimizer]:

@@ -7,50 +7,23 @@ squared error over the squared distance from the mean of the whole sample.
 Shape suffixes: B windows, T tokens of a window, N tokens, D width, F features, V vocabulary, X contexts of a feature.
 """
 
-import json
-import logging
+import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from demo.dictionaries import top_k
+from demo.cores import one_thread_each
 from demo.tokenizer import BOS_ID, Windows, bytes_per_token
 from inference.activations import capture, spliced, visited
+from inference.dictionaries.dictionary import Dictionary
+from inference.dictionaries.sparse import SparseActivations
 from inference.language_models import LanguageModel
 
-log = logging.getLogger(__name__)
 CONTEXTS = 20
 DENSE = 0.1
-
-
-class Dictionary:
-    """A dictionary as it is shipped: read from cfg.json and sae_weights.safetensors."""
-
-    def __init__(self, folder: Path) -> None:
-        self.source = folder.name
-        self.cfg = json.loads((folder / "cfg.json").read_text())
-        self.weights = load_file(folder / "sae_weights.safetensors")
-        self.hook_in = self.cfg["metadata"]["hook_name"]
-        self.hook_out = self.cfg["metadata"].get("hook_name_out", self.hook_in)
-
-    def encode(self, x_ND: torch.Tensor) -> torch.Tensor:
-        """Return f_NF."""
-        w = self.weights
-        if self.cfg["apply_b_dec_to_input"]:
-            x_ND = x_ND - w["b_dec"]
-        h_NF = torch.addmm(w["b_enc"], x_ND, w["W_enc"])
-        if self.cfg["architecture"] == "topk":
-            return top_k(h_NF, self.cfg["k"])
-        return h_NF.relu() * (h_NF > w["threshold"])
-
-    def decode(self, f_NF: torch.Tensor) -> torch.Tensor:
-        """Return the reconstruction of the output hook point."""
-        return torch.addmm(self.weights["b_dec"], f_NF, self.weights["W_dec"])
 
 
 @dataclass
@@ -69,15 +42,14 @@ class Tally:
         self.peak_FX = torch.zeros(self.features, CONTEXTS)
         self.token_FX = torch.full((self.features, CONTEXTS), -1)
 
-    def add(self, f_NF: torch.Tensor, y_ND: torch.Tensor, guess_ND: torch.Tensor) -> None:
+    def add(self, f: SparseActivations, y_ND: torch.Tensor, guess_ND: torch.Tensor) -> None:
         """Count a batch of tokens."""
-        fires_NF = f_NF > 0
-        self.tokens += len(f_NF)
+        self.tokens += f.n_tokens
         self.error += (y_ND - guess_ND).double().square().sum().item()
         self.square += y_ND.double().square().sum().item()
         self.total_D = self.total_D + y_ND.double().sum(0)
-        self.l0.append(fires_NF.sum(1))
-        self.fires_F += fires_NF.sum(0)
+        self.l0.append(f.counts_t)
+        self.fires_F += f.indices_n.bincount(minlength=self.features)
 
     def add_peaks(self, f_BTF: torch.Tensor, input_BT: torch.Tensor) -> None:
         """Keep, for each feature, the contexts where it peaks highest and the tokens at those peaks."""
@@ -107,6 +79,8 @@ class Tally:
     def _diversity(self) -> dict:
         """Return how many features peak on more than one token, among those with enough contexts to tell."""
         full_F = self.peak_FX[:, -1] > 0
+        if not full_F.any():
+            return {"features_with_contexts": 0, "no_token_has_half": None, "three_tokens_or_more": None}
         token_FX = self.token_FX[full_F]
         same_FXX = (token_FX[:, :, None] == token_FX[:, None, :]).double()
         # The mean over contexts of -log(share of the context's own token) is the entropy of the token's distribution.
@@ -119,27 +93,29 @@ class Tally:
         }
 
 
-@torch.no_grad()
 def measure(
     model: LanguageModel,
-    dictionaries: list[Dictionary],
+    dictionaries: dict[str, Dictionary],
     windows: Windows,
     *,
-    tokens: int = 1_000_000,
-    spliced_tokens: int = 200_000,
+    tokens: int,
+    spliced_tokens: int,
     batch: int = 16,
 ) -> dict:
     """Return `{"model": ..., "dictionaries": {source: ...}}` from the first windows."""
-    found = {
-        "model": language_model_loss(model, windows, tokens=tokens),
-        "dictionaries": statistics(model, dictionaries, windows, tokens=tokens, batch=batch),
-    }
-    for source, recovered in losses(model, dictionaries, windows, tokens=spliced_tokens, batch=batch).items():
-        found["dictionaries"][source] |= recovered
+    # Hooks belong to a module, so what runs side by side needs modules of its own.
+    other = replace(model, module=copy.deepcopy(model.module))
+    with one_thread_each(model.device) as cores:
+        spliced_losses = cores.pool.submit(losses, other, dictionaries, windows, tokens=spliced_tokens, batch=batch)
+        shares = cores.pool.submit(statistics, model, dictionaries, windows, tokens=tokens, batch=batch)
+        found = {"dictionaries": shares.result()}
+        found["model"] = language_model_loss(model, windows, tokens=tokens, batch=batch)
+        for source, recovered in spliced_losses.result().items():
+            found["dictionaries"][source] |= recovered
     return found
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def language_model_loss(model: LanguageModel, windows: Windows, *, tokens: int, batch: int = 16) -> dict:
     """Return nats per token and bits per byte of the targets after each window's first."""
     length_V = torch.from_numpy(bytes_per_token(model.tokenizer))
@@ -153,31 +129,33 @@ def language_model_loss(model: LanguageModel, windows: Windows, *, tokens: int, 
     return {"tokens": count, "nats_per_token": nats / count, "bits_per_byte": nats / math.log(2) / size}
 
 
+@torch.inference_mode()
 def statistics(
-    model: LanguageModel, dictionaries: list[Dictionary], windows: Windows, *, tokens: int, batch: int
+    model: LanguageModel, dictionaries: dict[str, Dictionary], windows: Windows, *, tokens: int, batch: int
 ) -> dict[str, dict]:
     """Return each dictionary's sparsity, explained variance, dead and dense shares and diversity of peaks."""
-    tallies = {d.source: Tally(d.cfg["d_sae"]) for d in dictionaries}
-    hooks = [hook for d in dictionaries for hook in (d.hook_in, d.hook_out)]
+    tallies = {source: Tally(d.n_features) for source, d in dictionaries.items()}
+    hooks = [hook for d in dictionaries.values() for hook in (d.hook_in, d.hook_out)]
     for input_BT, _ in _batches(windows, tokens, batch):
         text_BT = input_BT != BOS_ID
         x = capture(model, input_BT, hooks)
-        for d in dictionaries:
-            f_NF = d.encode(x[d.hook_in][text_BT])
-            tallies[d.source].add(f_NF, x[d.hook_out][text_BT], d.decode(f_NF))
-            f_BTF = f_NF.new_zeros(*input_BT.shape, f_NF.shape[1])
-            f_BTF[text_BT] = f_NF
-            tallies[d.source].add_peaks(f_BTF, input_BT)
+        for source, d in dictionaries.items():
+            f = d.encode(x[d.hook_in][text_BT])
+            tallies[source].add(f, x[d.hook_out][text_BT], d.decode(f))
+            f_BTF = torch.zeros(*input_BT.shape, d.n_features)
+            f_BTF[text_BT] = f.dense()
+            tallies[source].add_peaks(f_BTF, input_BT)
     return {source: tally.result() for source, tally in tallies.items()}
 
 
+@torch.inference_mode()
 def losses(
-    model: LanguageModel, dictionaries: list[Dictionary], windows: Windows, *, tokens: int, batch: int
+    model: LanguageModel, dictionaries: dict[str, Dictionary], windows: Windows, *, tokens: int, batch: int
 ) -> dict[str, dict]:
     """Return the loss clean, with the reconstruction and with zeros at the hook point, and the shares recovered."""
-    hooks = [hook for d in dictionaries for hook in (d.hook_in, d.hook_out)]
+    hooks = [hook for d in dictionaries.values() for hook in (d.hook_in, d.hook_out)]
     names = ("ce_clean", "ce_spliced", "ce_ablated", "kl_spliced", "kl_ablated")
-    sums = {d.source: dict.fromkeys(names, 0.0) for d in dictionaries}
+    sums = {source: dict.fromkeys(names, 0.0) for source in dictionaries}
     count = 0
     for input_BT, target_BT in _batches(windows, tokens, batch):
         text_BT = input_BT != BOS_ID
@@ -186,9 +164,9 @@ def losses(
         x: dict[str, torch.Tensor] = {}
         with visited(model, {hook: partial(x.__setitem__, hook) for hook in hooks}):
             clean_NV = model.module(input_BT, use_cache=False).logits[text_BT].log_softmax(-1)
-        for d in dictionaries:
-            guess_ND = d.decode(d.encode(x[d.hook_in][text_BT]))
-            total = sums[d.source]
+        for source, d in dictionaries.items():
+            guess_ND = d.reconstruct(x[d.hook_in][text_BT])
+            total = sums[source]
             total["ce_clean"] += F.nll_loss(clean_NV, target_N, reduction="sum").item()
             for name, value_ND in (("spliced", guess_ND), ("ablated", torch.zeros_like(guess_ND))):
                 with spliced(model, {d.hook_out: partial(_put, text_BT, value_ND)}):

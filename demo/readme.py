@@ -112,7 +112,8 @@ def _sources_table(plans: dict) -> str:
     lines = ["| source | architecture | reads | predicts | features |", "|---|---|---|---|---:|"]
     for source, plan in plans.items():
         lines.append(
-            f"| `{source}` | {plan['architecture']} | `{plan['hook_in']}` | `{plan['hook_out']}` | {plan['features']:,} |"
+            f"| `{source}` | {plan['architecture']} | `{plan['hook_in']}` |"
+            f" `{plan['hook_out']}` | {plan['features']:,} |"
         )
     return "\n".join(lines)
 
@@ -123,7 +124,7 @@ def _figures_table(per: dict) -> str:
         cells = [form.format(d[key]) + ("" if holds(d[key]) else " (missed)") for d in per.values()]
         lines.append(f"| {title} | {' | '.join(cells)} | {aim} |")
     for title, key, form in FIGURES:
-        lines.append(f"| {title} | {' | '.join(form.format(d[key]) for d in per.values())} | |")
+        lines.append(f"| {title} | {' | '.join(_cell(form, d[key]) for d in per.values())} | |")
     return "\n".join(lines)
 
 
@@ -139,3 +140,7 @@ def _verdict(per: dict) -> str:
 
 def _contexts(per: dict) -> str:
     return ", ".join(f"{d['features_with_contexts']:,} of `{source}`" for source, d in per.items())
+
+
+def _cell(form: str, value: float | None) -> str:
+    return "not measured" if value is None else form.format(value)

@@ -14,10 +14,11 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from demo import dictionaries, dictionary_training, language_model, readme
-from demo.activations import ActivationStream
-from demo.measure import Dictionary, measure
+from demo.activations import batches
+from demo.measure import measure
 from demo.sources import SourceFile, list_sources
 from demo.tokenizer import Windows, token_stream, train_tokenizer
+from inference.dictionaries import load_dictionary
 from inference.language_models import LanguageModel, load_language_model
 
 log = logging.getLogger(__name__)
@@ -27,9 +28,9 @@ HERE = Path(__file__).parent
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=58, help="time for the language model")
+    parser.add_argument("--minutes", type=float, default=50, help="time for the language model")
     parser.add_argument("--dictionary-minutes", type=float, default=18, help="time for all dictionaries together")
-    parser.add_argument("--tokens", type=int, default=1_000_000, help="held-out tokens to measure on")
+    parser.add_argument("--tokens", type=int, default=400_000, help="held-out tokens to measure on")
     parser.add_argument("--work", type=Path, default=HERE.parent / ".local" / "demo-train")
     parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args(arguments)
@@ -54,6 +55,7 @@ def build(
     out: Path,
     dictionary_minutes: float,
     tokens: int,
+    pool: int = 131_072,
 ) -> dict:
     """Train and measure all there is, write it under `out`, and return the measurements."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -69,14 +71,22 @@ def build(
     precision = language_model.fast_precision(module, windows["train"], device)
     model = load_language_model(out / "model", device=device)
     dictionary_facts = _train_dictionaries(
-        plans, model, windows["train"], recipe, work=work, out=out, minutes=dictionary_minutes, precision=precision
+        plans,
+        model,
+        windows["train"],
+        recipe,
+        work=work,
+        out=out,
+        minutes=dictionary_minutes,
+        precision=precision,
+        pool=pool,
     )
     found = measure(
         load_language_model(out / "model", device="cpu"),
-        [Dictionary(out / "dictionaries" / plan.source) for plan in plans],
+        {plan.source: load_dictionary(out / "dictionaries" / plan.source, device="cpu") for plan in plans},
         windows["held-out"],
         tokens=tokens,
-        spliced_tokens=max(tokens // 5, recipe.context),
+        spliced_tokens=max(tokens // 4, recipe.context),
     )
     found["training"] = {
         "files": {split: len(_of(sources, split)) for split in windows},
@@ -98,11 +108,12 @@ def _train_dictionaries(
     work: Path,
     out: Path,
     minutes: float,
-    precision,
+    precision: language_model.Precision,
+    pool: int,
 ) -> dict:
     hooks = [hook for plan in plans for hook in (plan.hook_in, plan.hook_out)]
     model.module.set_attn_implementation(recipe.attention)
-    stream = ActivationStream(model, windows, hooks, precision=precision)
+    stream = batches(model, windows, hooks, precision=precision, batch=min(2048, pool), pool=pool)
     trainees, facts = dictionary_training.train(
         plans, stream, work / "dictionaries.pt", minutes=minutes, precision=precision
     )

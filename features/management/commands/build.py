@@ -11,10 +11,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from features import selectors, services
 from features.holds import holding_run
 from features.management.facet_command import FacetCommand
+from features.models import LanguageModel
 from features.queue import enqueue_run
 from features.selectors.suggestions import no_model, no_source
 from features.services.runs import N_TOKENS
-from inference.errors import Conflict, FacetError
+from inference.errors import Conflict, FacetError, NotFound
 
 
 class Command(FacetCommand):
@@ -81,6 +82,11 @@ def _named(address: str) -> list[int]:
         if not chosen:
             raise no_source(model, source)
         return chosen
+    if not cards and LanguageModel.objects.filter(slug=model).exists():
+        raise NotFound(
+            f"The model {model} has no dictionaries yet.",
+            f"Add one: python manage.py add_dictionary FOLDER --model {model}.",
+        )
     if not cards:
         raise no_model(model)
     return [card.id for card in cards]

@@ -91,11 +91,10 @@ def test_encode_and_decode_follow_the_formulas(dictionary, x_td):
 
 
 def test_chosen_features_equal_the_full_encode(dictionary, x_td):
-    indices = [5, 127, 3, 3, 0]
-    chosen_tm = dictionary.encode_features(x_td, indices)
-    torch.testing.assert_close(chosen_tm, dictionary.encode(x_td).dense()[:, indices], atol=1e-6, rtol=1e-5)
-    every_tf = dictionary.encode_features(x_td, range(dictionary.n_features))
-    torch.testing.assert_close(every_tf, dictionary.encode(x_td).dense(), atol=1e-6, rtol=1e-5)
+    a_tf = dictionary.encode(x_td).dense()
+    for indices in ([5, 127, 3, 3, 0], range(dictionary.n_features), *([index] for index in range(0, 128, 5)), []):
+        chosen_tm = dictionary.encode_features(x_td, indices)
+        torch.testing.assert_close(chosen_tm, a_tf[:, list(indices)], atol=1e-6, rtol=1e-5)
 
 
 def test_a_token_alone_equals_a_token_among_many(dictionary, x_td):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
 from kernels.encode_topk import encode_topk
+
+FIRST_RIVALS = 64
+MANY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +28,33 @@ class TopK:
         return SparseActivations.from_topk(*h_tf.topk(self.k, dim=1), h_tf.shape[1])
 
     def encode_features(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor, indices_m: Tensor) -> Tensor:
+        """Return the chosen activations, computing rivals only until k of them beat each chosen feature of a token.
+
+        Most tokens are decided by a small part of the other features, in whatever order these are stored. For many
+        chosen features at once the whole competition is cheaper.
+        """
+        if len(indices_m) > MANY:
+            return self.encode(x_td, w_enc_fd, b_enc_f).columns(indices_m)
         h_tm = torch.addmm(b_enc_f[indices_m], x_td, w_enc_fd[indices_m].T)
-        a_tm = torch.zeros_like(h_tm)
-        # A feature below zero is silent whatever the others do: only the other tokens need the competition.
-        rows = (h_tm > 0).any(1).nonzero().squeeze(1)
-        if len(rows):
-            a_tm[rows] = self.encode(x_td[rows], w_enc_fd, b_enc_f).columns(indices_m)
-        return a_tm
+        n_above_tm = torch.zeros_like(h_tm, dtype=torch.int64)
+        for rivals in _growing_slices(len(b_enc_f)):
+            rows_r = ((h_tm > 0) & (n_above_tm < self.k)).any(1).nonzero().squeeze(1)
+            if len(rows_r) == 0:
+                break
+            h_rf = torch.addmm(b_enc_f[rivals], x_td[rows_r], w_enc_fd[rivals].T)
+            h_rm = h_tm[rows_r]
+            for m, index in enumerate(indices_m.tolist()):
+                above_rf = h_rf > h_rm[:, m, None]
+                if rivals.start <= index < rivals.stop:
+                    # Rounding may put a feature above itself.
+                    above_rf[:, index - rivals.start] = False
+                n_above_tm[rows_r, m] += above_rf.sum(1)
+        return torch.where((h_tm > 0) & (n_above_tm < self.k), h_tm, 0.0)
+
+
+def _growing_slices(n_features: int) -> Iterator[slice]:
+    """Split the features into a small part and parts that double what has been seen."""
+    start, stop = 0, max(FIRST_RIVALS, n_features // 16)
+    while start < n_features:
+        yield slice(start, min(stop, n_features))
+        start, stop = stop, 2 * stop

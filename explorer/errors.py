@@ -7,6 +7,7 @@ same four fields: as a page, as a fragment for htmx (header `X-Facet-Fragment: p
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable
 
 import structlog
@@ -16,6 +17,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
+from django.urls import is_valid_path
 from django.utils.http import urlencode
 
 from inference.errors import FacetError, NotAllowed, NotFound, SignInRequired, Unavailable
@@ -112,13 +114,19 @@ def render_error(request: HttpRequest, error: FacetError) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer for addresses that no route matches."""
+    """Answer for addresses that no route matches; one that only has a slash too many leads to the right one."""
+    bare = request.path.rstrip("/")
+    if bare != request.path and is_valid_path(bare):
+        query = request.META.get("QUERY_STRING", "")
+        return redirect(f"{bare}?{query}" if query else bare)
     return render_error(request, as_facet_error(Http404()))
 
 
 def failed(request: HttpRequest) -> HttpResponse:
-    """Answer for faults outside views."""
-    return render_error(request, server_error(request))
+    """Answer for faults outside views, such as a session that cannot be read because Postgres is away."""
+    exception = sys.exc_info()[1]
+    known = as_facet_error(exception) if isinstance(exception, Exception) else None
+    return render_error(request, known or server_error(request))
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from explorer.views import annotations, api_page, documents, features, home, lists, models, patterns, search, sources
 
@@ -27,6 +28,7 @@ urlpatterns = [
         "accounts/login", LoginView.as_view(template_name="login.html", redirect_authenticated_user=True), name="login"
     ),
     path("accounts/logout", LogoutView.as_view(), name="logout"),
+    path("patterns", RedirectView.as_view(pattern_name="patterns")),
     path("patterns/", patterns.index, name="patterns"),
     path("patterns/<slug:name>", patterns.page, name="pattern_page"),
     path("<slug:model>", models.model, name="model"),

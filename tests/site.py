@@ -1,0 +1,95 @@
+"""A whole small site for tests of pages: a random model, two dictionaries, dashboards built from real text, an account.
+
+Everything is made by the services and the build that users run, so it needs torch and takes a few seconds: fixtures
+make it once for all tests of a folder.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.tiny import tiny_dictionary, tiny_model
+
+MODEL = "tiny"
+SOURCES = {"1-res-topk": ("blocks.1.hook_resid_post", "topk"), "2-res-jump": ("blocks.2.hook_resid_post", "jumprelu")}
+N_TOKENS = 12_000
+N_FEATURES = 128
+USER, PASSWORD = "ada", "lovelace-1815"
+DOCUMENTS = (json.decoder, json.encoder, textwrap, inspect)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What was made. `feature` is the index of a feature of the first source with contexts in several groups."""
+
+    feature: int
+    model: str = MODEL
+    source: str = "1-res-topk"
+    user: str = USER
+    password: str = PASSWORD
+
+    @property
+    def feature_url(self) -> str:
+        return f"/{self.model}/{self.source}/{self.feature}"
+
+    @property
+    def source_url(self) -> str:
+        return f"/{self.model}/{self.source}"
+
+
+@contextmanager
+def built_site(folder: Path) -> Iterator[Site]:
+    """Register, build and yield a site; remove its rows and partitions afterwards."""
+    from django.contrib.auth import get_user_model
+    from django.core.management import call_command
+
+    from features import services
+    from features.builds import run_build
+    from features.models import Dictionary, Feature, Run
+    from features.services.corpora import NewDocument
+    from features.services.models import ModelFacts
+    from inference.language_models import load_language_model
+
+    path = tiny_model(folder, context_size=256)
+    model = load_language_model(str(path), name=MODEL)
+    facts = ModelFacts(
+        path=str(path),
+        revision=model.sha256,
+        sha256=model.sha256,
+        family="gpt2",
+        n_layers=model.n_layers,
+        n_heads=model.n_heads,
+        d_model=model.d_model,
+        d_head=model.d_head,
+        d_mlp=4 * model.d_model,
+        d_vocab=model.d_vocab,
+        context_size=model.context_size,
+        vocabulary=model.vocabulary(),
+    )
+    services.models.add_model(facts=facts, slug=MODEL, name="A tiny model")
+    for source, (hook_point, architecture) in SOURCES.items():
+        made = tiny_dictionary(
+            folder, architecture=architecture, hook_name=hook_point, d_in=32, d_sae=N_FEATURES, source=source
+        )
+        services.dictionaries.add_dictionary(path=made, model=MODEL, source=source)
+    files = [Path(inspect.getsourcefile(module)) for module in DOCUMENTS]
+    services.corpora.add_corpus(name="Python", documents=[NewDocument(name=f.name, path=f) for f in files])
+    ids = list(Dictionary.objects.order_by("layer").values_list("id", flat=True))
+    run = services.runs.create_build(dictionaries=ids, corpus="python", n_tokens=N_TOKENS, context_size=64)
+    run_build(run)
+    finished = Run.objects.get(id=run)
+    assert finished.state == Run.State.DONE, finished.error
+    get_user_model().objects.create_user(USER, password=PASSWORD)
+    telling = Feature.objects.of(ids[0]).filter(firing_count__gt=60).order_by("firing_count", "index").first()
+    try:
+        yield Site(feature=telling.index)
+    finally:
+        for dictionary in ids:
+            services.dictionaries.remove_dictionary(dictionary=dictionary)
+        call_command("flush", interactive=False, verbosity=0)

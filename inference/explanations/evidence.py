@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from inference.dashboards.results import ContextTable, DictionaryDashboard
 
@@ -27,33 +29,40 @@ Shares = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What was counted for one feature: pairs of text and share, the largest first."""
+    """What was counted for one feature: pairs of text and share, the largest first.
+
+    `tokens` are by activation mass; `peaks`, `left` and `next` are the tokens at, before and after the peaks of
+    examples, `says` those of `next` that the feature promotes, and `line` the words that open their lines. `near` are
+    words that stand near most of the strongest peaks and seldom elsewhere.
+    """
 
     n_tokens: int
     firing_count: int
     n_examples: int
     token_entropy: float
     tokens: Shares = ()
+    peaks: Shares = ()
     left: Shares = ()
     next: Shares = ()
     line: Shares = ()
     near: Shares = ()
     promoted: tuple[str, ...] = ()
     suppressed: tuple[str, ...] = ()
-    promoted_next: float = 0.0
+    says: Shares = ()
+    inside_word: float = 0.0
     line_start: float = 0.0
     window_start: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form, with the few largest shares of each kind."""
-        values = asdict(self)
-        for name in ("tokens", "left", "next", "line", "near"):
-            values[name] = [[text, round(share, 3)] for text, share in values[name][:_KEPT]]
-        for name in ("promoted", "suppressed"):
-            values[name] = list(values[name][:_KEPT])
-        for name in ("token_entropy", "promoted_next", "line_start", "window_start"):
-            values[name] = round(values[name], 3)
-        return values
+        numbers = ("token_entropy", "inside_word", "line_start", "window_start")
+        shares = ("tokens", "peaks", "left", "next", "line", "near", "says")
+        return {
+            **{name: getattr(self, name) for name in ("n_tokens", "firing_count", "n_examples")},
+            **{name: round(getattr(self, name), 3) for name in numbers},
+            **{name: [[text, round(share, 3)] for text, share in getattr(self, name)[:_KEPT]] for name in shares},
+            **{name: list(getattr(self, name)[:_KEPT]) for name in ("promoted", "suppressed")},
+        }
 
 
 class EvidenceReader:
@@ -62,28 +71,30 @@ class EvidenceReader:
     def __init__(self, dashboard: DictionaryDashboard, vocabulary: Sequence[str], contexts: ContextTable) -> None:
         self.dashboard, self.contexts = dashboard, contexts
         self.words = [word_of(text) for text in vocabulary]
-        examples = dashboard.examples
-        self._token_x = contexts.indptr_c[examples.context_x] + examples.peak_position_x
+        self._examples = _columns(dashboard, contexts)
         self._context_share = _context_shares(contexts)
 
     def read(self, feature: int) -> Evidence:
         """Return the evidence about a feature."""
-        board, examples = self.dashboard, self.dashboard.examples
-        rows = [row for row in examples.of_feature(feature) if examples.group_x[row] <= 5]
+        board = self.dashboard
+        rows = [self._examples[row] for row in board.examples.of_feature(feature)]
+        rows = [row for row in rows if row.group <= 5]
+        promoted = self._texts(board.promoted_ids_fk[feature])
         common = {
             "n_tokens": board.n_tokens,
             "firing_count": int(board.firing_count_f[feature]),
             "n_examples": len(rows),
             "token_entropy": float(board.token_entropy_f[feature]),
-            "promoted": self._texts(board.promoted_ids_fk[feature]),
+            "promoted": promoted,
             "suppressed": self._texts(board.suppressed_ids_fk[feature]),
         }
         if not rows:
             return Evidence(**common)
-        return Evidence(**common, **self._surroundings(rows), **self._tokens(feature), **self._near(rows))
+        return Evidence(**common, **self._surroundings(rows, promoted), **self._tokens(feature), **self._near(rows))
 
-    def _texts(self, ids: Iterable[int]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.words[token_id] for token_id in ids if token_id >= 0 and self.words[token_id]))
+    def _texts(self, ids: np.ndarray) -> tuple[str, ...]:
+        words = (self.words[token_id] for token_id in ids.tolist() if token_id >= 0)
+        return tuple(dict.fromkeys(word for word in words if word))
 
     def _tokens(self, feature: int) -> dict[str, Shares]:
         board, shares = self.dashboard, defaultdict(float)
@@ -93,48 +104,40 @@ class EvidenceReader:
                 shares[self.words[token_id]] += float(share)
         return {"tokens": _largest(shares)}
 
-    def _surroundings(self, rows: list[int]) -> dict[str, Any]:
-        examples, contexts = self.dashboard.examples, self.contexts
-        left, following, line = defaultdict(float), defaultdict(float), defaultdict(float)
-        total = promoted_next = line_start = window_start = 0.0
-        promoted = set(self._texts(self.dashboard.promoted_ids_fk[examples.feature_x[rows[0]]]))
+    def _surroundings(self, rows: list[_Example], promoted: tuple[str, ...]) -> dict[str, Any]:
+        peaks, left, following, line = (defaultdict(float) for _ in range(4))
+        total = inside_word = line_start = window_start = 0.0
         for row in rows:
-            weight = float(examples.peak_value_x[row])
+            weight, start, text = row.value, row.start, self.contexts.text[row.context]
+            word = self.words[row.token_id]
             total += weight
-            token, context = int(self._token_x[row]), int(examples.context_x[row])
-            first, stop = contexts.indptr_c[context] + contexts.has_bos, contexts.indptr_c[context + 1]
-            left[self._word_at(token - 1) if token > first else WINDOW_START] += weight
-            window_start += weight * (token == first)
-            if token + 1 < stop:
-                word = self._word_at(token + 1)
-                following[word] += weight
-                promoted_next += weight * (word in promoted)
-            prefix = contexts.text[context][: int(contexts.starts_t[token])].rpartition("\n")[2]
-            word = self._word_at(token)
+            peaks[word] += weight
+            left[WINDOW_START if row.left_id < 0 else self.words[row.left_id]] += weight
+            window_start += weight * (row.left_id < 0)
+            if row.next_id >= 0:
+                following[self.words[row.next_id]] += weight
+            inside_word += weight * (start > 0 and text[start - 1 : start + 1].isalpha())
+            prefix = text[:start].rpartition("\n")[2]
             line_start += weight * (not prefix.strip() and not is_blank(word))
             if opening := _LINE_WORD.match(prefix.lstrip()):
                 line[opening.group()] += weight
-        total = max(total, 1e-30)
+        following_shares = _largest(following, total)
         return {
+            "peaks": _largest(peaks, total),
             "left": _largest(left, total),
-            "next": _largest(following, total),
+            "next": following_shares,
+            "says": tuple(pair for pair in following_shares if pair[0] in promoted),
             "line": _largest(line, total),
-            "promoted_next": promoted_next / total,
+            "inside_word": inside_word / total,
             "line_start": line_start / total,
             "window_start": window_start / total,
         }
 
-    def _near(self, rows: list[int]) -> dict[str, Shares]:
-        """Return words that stand near most of the strongest peaks and seldom elsewhere."""
-        examples, contexts = self.dashboard.examples, self.contexts
-        strongest = [row for row in rows if examples.group_x[row] == 0]
+    def _near(self, rows: list[_Example]) -> dict[str, Shares]:
+        strongest = [row for row in rows if row.group == 0]
         found: Counter[str] = Counter()
         for row in strongest:
-            token, context = int(self._token_x[row]), int(examples.context_x[row])
-            first = max(token - _NEAR_TOKENS, int(contexts.indptr_c[context]))
-            last = min(token + _NEAR_TOKENS, int(contexts.indptr_c[context + 1]) - 1)
-            text = contexts.text[context][int(contexts.starts_t[first]) : int(contexts.ends_t[last])]
-            found.update(_words(text))
+            found.update(_words(self.contexts.text[row.context][row.near_start : row.near_end]))
         shares = {}
         for word, count in found.items():
             share = count / len(strongest)
@@ -142,8 +145,40 @@ class EvidenceReader:
                 shares[word] = share
         return {"near": _largest(shares)}
 
-    def _word_at(self, token: int) -> str:
-        return self.words[self.contexts.token_ids_t[token]]
+
+class _Example(NamedTuple):
+    """An example's peak: ids are -1 outside the window, characters count in the context's text."""
+
+    group: int
+    context: int
+    value: float
+    token_id: int
+    left_id: int
+    next_id: int
+    start: int
+    near_start: int
+    near_end: int
+
+
+def _columns(dashboard: DictionaryDashboard, contexts: ContextTable) -> list[_Example]:
+    """Look up what all examples need at once: one by one it would take most of the time."""
+    examples = dashboard.examples
+    first = contexts.indptr_c[examples.context_x] + contexts.has_bos
+    last = contexts.indptr_c[examples.context_x + 1] - 1
+    token = contexts.indptr_c[examples.context_x] + examples.peak_position_x
+    ids = contexts.token_ids_t.astype(np.int64)
+    columns = (
+        examples.group_x,
+        examples.context_x,
+        np.maximum(examples.peak_value_x, 1e-30),
+        ids[token],
+        np.where(token > first, ids[np.maximum(token - 1, 0)], -1),
+        np.where(token < last, ids[np.minimum(token + 1, len(ids) - 1)], -1),
+        contexts.starts_t[token],
+        contexts.starts_t[np.maximum(token - _NEAR_TOKENS, first)],
+        contexts.ends_t[np.minimum(token + _NEAR_TOKENS, last)],
+    )
+    return [_Example(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def word_of(text: str) -> str:
@@ -168,6 +203,11 @@ def _context_shares(contexts: ContextTable) -> dict[str, float]:
 
 
 def _largest(weights: dict[str, float], total: float = 1.0) -> Shares:
-    """Return shares from the largest on, equal ones by text."""
+    """Return shares from the largest on, equal ones by text; spellings that differ in case count as the commonest."""
     pairs = sorted(weights.items(), key=lambda pair: (-pair[1], pair[0]))
-    return tuple((text, weight / total) for text, weight in pairs[:16])
+    spelling: dict[str, str] = {}
+    merged: dict[str, float] = {}
+    for text, weight in pairs:
+        shown = spelling.setdefault(text.casefold(), text)
+        merged[shown] = merged.get(shown, 0.0) + weight
+    return tuple((text, weight / total) for text, weight in sorted(merged.items(), key=lambda pair: -pair[1])[:16])

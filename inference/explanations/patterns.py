@@ -15,7 +15,9 @@ from inference.explanations.evidence import WINDOW_START, Evidence, Shares, is_b
 LONGEST = 79
 FEW_FIRINGS = 5
 # Shares of the evidence that a pattern must reach to be named.
-_ONE, _FAMILY, _CLASS, _FEW, _PLACE, _SAYS = 0.5, 0.6, 0.7, 0.5, 0.55, 0.4
+_ONE, _FAMILY, _CLASS, _FEW, _PLACE, _SAYS = 0.5, 0.6, 0.65, 0.5, 0.55, 0.4
+# One token may carry less where it stands far above the next, and a place may be named with "often" from here on.
+_STANDS_OUT, _TIMES, _OFTEN = 0.35, 4, 0.33
 
 # Families of tokens of which a label names the kind.
 FAMILIES: dict[str, frozenset[str]] = {
@@ -47,8 +49,9 @@ CLASSES: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("opening brackets", lambda word: not any(c.isalnum() for c in word) and word[-1] in _OPENING),
     ("closing brackets", lambda word: not any(c.isalnum() for c in word) and word[0] in _CLOSING),
     ("quotes", lambda word: not any(c.isalnum() for c in word) and any(c in "\"'`" for c in word)),
-    ("punctuation", lambda word: not any(c.isalnum() or c == "\\" for c in word)),
+    ("punctuation", lambda word: not is_blank(word) and not any(c.isalnum() or c == "\\" for c in word)),
     ("letters beyond ASCII", lambda word: not word.isascii() or bool(re.fullmatch(r"(\\x[0-9a-f]{2})+", word))),
+    ("single letters", lambda word: len(word) == 1 and word.isalpha()),
     ("capitals", lambda word: len(word) > 1 and word.isupper()),
     ("capitalised words", lambda word: len(word) > 1 and word[0].isupper() and word[1:].islower()),
     ("names with underscores", lambda word: "_" in word),
@@ -73,19 +76,19 @@ def describe(evidence: Evidence) -> tuple[str, str]:
     if not evidence.n_examples:
         return f"fires {evidence.firing_count:,} times, only in repeated text", "repeated"
     what, kind = _what(evidence)
-    places = _places(evidence)
+    places = _places(evidence, _PLACE)
+    if not what and sum(share for _, share in evidence.says) >= _SAYS:
+        what, kind = f"say {_quoted(_texts(evidence.says)[:3])}", "logits"
     if what:
-        text, pattern = _joined(what, places), "+".join([kind, *(name for name, _ in places[:1])])
-    elif evidence.promoted_next >= _SAYS:
-        text, pattern = f"say {_quoted(evidence.promoted[:3])}", "logits"
+        text, pattern = _placed(what, kind, places)
     elif places:
-        text, pattern = places[0][1], places[0][0]
-        if evidence.near:
-            text, pattern = _fitting(text, f", near {_quoted(_texts(evidence.near)[:2])}"), f"{pattern}+near"
+        pattern, text = places[0]
+        if near := [word for word in _texts(evidence.near) if word not in text][:2]:
+            text, pattern = _fitting(text, f", near {_quoted(near)}"), f"{pattern}+near"
     elif evidence.near:
         text, pattern = f"near {_quoted(_texts(evidence.near)[:3])}", "near"
     else:
-        text, pattern = f"many tokens, such as {_quoted(_texts(evidence.tokens)[:3])}", "mixed"
+        text, pattern = _loosely(evidence)
     if evidence.firing_count < FEW_FIRINGS:
         text = _fitting(
             text, " (fires once)" if evidence.firing_count == 1 else f" (fires {evidence.firing_count} times)"
@@ -95,84 +98,83 @@ def describe(evidence: Evidence) -> tuple[str, str]:
 
 def _what(evidence: Evidence) -> tuple[str, str]:
     """Return what carries the activation and the kind of that statement, or empty texts where nothing stands out."""
-    tokens = evidence.tokens
-    if not tokens:
-        return "", ""
-    if tokens[0][1] >= _ONE:
+    tokens, peaks = evidence.tokens, evidence.peaks
+    first, second = (*(share for _, share in tokens[:2]), 0.0, 0.0)[:2]
+    if first >= _ONE or first >= max(_STANDS_OUT, _TIMES * second):
         return _named(tokens[0][0]), "token"
-    family, share = _best_family(tokens)
-    if share >= _FAMILY:
-        members = [text for text, _ in tokens if text in FAMILIES[family]]
+    family, members = _best_family(peaks)
+    if members:
         return f"{family}: {_quoted(members[:3])}", "family"
     for name, belongs in CLASSES:
-        members = [(text, share) for text, share in tokens if text and belongs(text)]
-        if sum(share for _, share in members) >= _CLASS * _known(tokens):
+        members = [pair for pair in peaks if pair[0] and belongs(pair[0])]
+        if sum(share for _, share in members) >= _CLASS:
             shown = [text for text, _ in members if not is_blank(text)][:3]
             return (f"{name}: {_quoted(shown)}" if shown else name), "class"
-    if affix := _common_affix(tokens):
+    if affix := _common_affix(peaks):
         return affix, "affix"
     if sum(share for _, share in tokens[:3]) >= _FEW:
         return _quoted(_texts(tokens)[:3]), "tokens"
     return "", ""
 
 
-def _places(evidence: Evidence) -> list[tuple[str, str]]:
+def _loosely(evidence: Evidence) -> tuple[str, str]:
+    """Return the weakest statements: a place that is only common, pieces of words, or a few of many tokens."""
+    examples = f"such as {_quoted(_texts(evidence.tokens)[:3])}"
+    if places := _places(evidence, _OFTEN):
+        pattern, phrase = places[0]
+        return _fitting(f"often {phrase}", f", {examples}"), f"often {pattern}"
+    if evidence.inside_word >= _CLASS:
+        pieces = [text for text in _texts(evidence.peaks) if text.isalpha()][:3]
+        return f"pieces of words, such as {_quoted(pieces)}", "pieces"
+    return f"many tokens, {examples}", "mixed"
+
+
+def _places(evidence: Evidence, least: float) -> list[tuple[str, str]]:
     """Return `(pattern, phrase)` of where the peaks are, the most concentrated first."""
     found = []
-    if evidence.window_start >= _PLACE:
+    if evidence.window_start >= least:
         found.append((evidence.window_start + 1, "window", "at the start of a text"))
     left = [pair for pair in evidence.left if pair[0] != WINDOW_START]
     for pattern, preposition, pairs in (("left", "after", left), ("next", "before", evidence.next)):
-        if pairs and pairs[0][1] >= _PLACE:
+        if pairs and pairs[0][1] >= least:
             found.append((pairs[0][1], pattern, f"{preposition} {_named(pairs[0][0])}"))
-    if evidence.line_start >= _PLACE + 0.15:
+    if evidence.line_start >= least + 0.15:
         found.append((evidence.line_start, "line start", "at the start of a line"))
-    if evidence.line and evidence.line[0][1] >= _PLACE:
+    if evidence.line and evidence.line[0][1] >= least:
         word, share = evidence.line[0]
         found.append((share, "line", _LINES.get(word, f"on {_named(word)} lines")))
     found.sort(key=lambda entry: -entry[0])
     return [(pattern, phrase) for _, pattern, phrase in found]
 
 
-def _best_family(tokens: Shares) -> tuple[str, float]:
-    known = max(_known(tokens), 1e-30)
-    shares = [
-        (sum(share for text, share in tokens if text in members) / known, name) for name, members in FAMILIES.items()
-    ]
-    share, name = max(shares, key=lambda pair: pair[0])
-    distinct = sum(text in FAMILIES[name] for text, _ in tokens)
-    return name, share if distinct > 1 else 0.0
+def _best_family(peaks: Shares) -> tuple[str, list[str]]:
+    """Return the family that holds most of the peaks and its members among them, none where it holds too few."""
+    members = {name: [pair for pair in peaks if pair[0] in family] for name, family in FAMILIES.items()}
+    name = max(members, key=lambda name: sum(share for _, share in members[name]))
+    enough = sum(share for _, share in members[name]) >= _FAMILY and len(members[name]) > 1
+    return name, _texts(members[name]) if enough else []
 
 
-def _common_affix(tokens: Shares) -> str:
-    """Return a phrase for the ending or the beginning that most of the mass shares, of at least two letters."""
-    known = _known(tokens)
+def _common_affix(peaks: Shares) -> str:
+    """Return a phrase for the ending or the beginning of at least two letters that most peaks share."""
     for phrase, piece in (("words that end in", lambda w, n: w[-n:]), ("words that begin with", lambda w, n: w[:n])):
         for length in (5, 4, 3, 2):
-            masses: dict[str, float] = {}
-            for text, share in tokens:
+            found: dict[str, list[float]] = {}
+            for text, share in peaks:
                 if len(text) > length and text.isalpha():
-                    key = piece(text, length).lower()
-                    masses[key] = masses.get(key, 0.0) + share
-            if masses:
-                affix, mass = max(masses.items(), key=lambda pair: (pair[1], pair[0]))
-                members = sum(text.isalpha() and piece(text, length).lower() == affix for text, _ in tokens)
-                if mass >= _CLASS * known and members >= 3:
+                    found.setdefault(piece(text, length).lower(), []).append(share)
+            for affix, shares in found.items():
+                if sum(shares) >= _CLASS and len(shares) >= 3:
                     return f"{phrase} {_named(affix)}"
     return ""
 
 
-def _known(tokens: Shares) -> float:
-    """Return the share of activation mass that the listed tokens carry."""
-    return sum(share for _, share in tokens)
-
-
-def _joined(what: str, places: list[tuple[str, str]]) -> str:
-    # A place that only repeats the token itself says nothing more.
-    for _, phrase in places:
-        if what not in phrase:
-            return _fitting(what, f" {phrase}")
-    return what[:LONGEST]
+def _placed(what: str, kind: str, places: list[tuple[str, str]]) -> tuple[str, str]:
+    # A place that only repeats the token itself says nothing more, nor does what follows where that is what is said.
+    for pattern, phrase in places:
+        if what not in phrase and not (kind == "logits" and pattern == "next"):
+            return _fitting(what, f" {phrase}"), f"{kind}+{pattern}"
+    return what[:LONGEST], kind
 
 
 def _fitting(text: str, more: str) -> str:

@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "inference.streams": {"inference"},
     "inference.tasks": {"features", "inference", "kernels"},
     "features": {"features", "inference", "kernels"},
-    "features.management": {"demo", "features", "inference", "kernels"},
+    "features.demo": {"demo", "features", "inference"},
+    "features.management": {"features", "inference", "kernels"},
     "explorer": {"explorer", "features", "inference"},
     "demo": {"demo", "inference", "kernels"},
 }

@@ -6,7 +6,6 @@ Suffixes as in inference.dashboards.results: F features, K kept entries, X examp
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -118,8 +117,7 @@ def example_rows(dashboard: DictionaryDashboard, contexts: ContextTable) -> Iter
     for first in range(0, len(examples), CHUNK):
         span = slice(first, min(first + CHUNK, len(examples)))
         bounds = examples.indptr_x[span.start : span.stop + 1].tolist()
-        positions = [packing.pack_unsigned(examples.positions_s[low:high]) for low, high in pairwise(bounds)]
-        values = [packing.pack_values(examples.values_s[low:high]) for low, high in pairwise(bounds)]
+        positions, values = packing.pack_segments(examples.positions_s, examples.values_s, bounds)
         yield from zip(
             examples.feature_x[span].tolist(),
             examples.group_x[span].tolist(),

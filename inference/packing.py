@@ -8,6 +8,7 @@ This module needs NumPy only.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -60,6 +61,20 @@ def pack_values(values: ArrayLike) -> bytes:
 def unpack_values(data: bytes | memoryview) -> np.ndarray:
     """Return what `pack_values` packed as 32-bit floats."""
     return np.frombuffer(data, dtype=_HALF).astype(np.float32)
+
+
+def pack_segments(positions: np.ndarray, values: np.ndarray, bounds: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
+    """Pack the positions (16 bits) and values of many examples at once, as `pack_unsigned` and `pack_values` would.
+
+    Example i is `bounds[i]:bounds[i + 1]` of both arrays.
+    """
+    if positions.dtype != np.uint16:
+        raise ValueError(f"positions of {positions.dtype}, not uint16")
+    first, last = bounds[0], bounds[-1]
+    all_positions = positions[first:last].astype(_SHORT).tobytes()
+    all_values = to_half(values[first:last].astype(np.float64)).astype(_HALF).tobytes()
+    spans = [(2 * (low - first), 2 * (high - first)) for low, high in pairwise(bounds)]
+    return [b"\x02" + all_positions[low:high] for low, high in spans], [all_values[low:high] for low, high in spans]
 
 
 def to_half(values: np.ndarray) -> np.ndarray:

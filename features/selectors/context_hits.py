@@ -12,7 +12,7 @@ from features.results import ContextHit, FeatureRow
 from features.selectors.feature_rows import Address
 from features.selectors.search_sql import Chips, FoundContext, examples_in
 
-MAX_CONTEXTS = 60
+MAX_CONTEXTS = 40
 MAX_FEATURES = 6
 InContext = dict[tuple[int, int], list[tuple[int, int, float]]]
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -61,7 +61,7 @@ def features_in_contexts(contexts: Sequence[FoundContext], chips: Chips) -> InCo
     branches = []
     all_params: list[object] = []
     for model, dictionaries in chips.models().items():
-        clauses, chip_params = chips.clauses(model)
+        clauses, chip_params = chips.clauses(model, contexts=chips.contexts is not contexts)
         branches.append(f"""
             SELECT d.tokenization_id, x.context, x.dictionary_id, x."index", x.peak_value / f.maximum AS share
             FROM features_example x

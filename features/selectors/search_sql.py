@@ -52,7 +52,7 @@ class Chips:
             models.setdefault(dictionary.model_id, []).append(dictionary.id)
         return models
 
-    def clauses(self, model: int, *, labels: bool = True) -> tuple[str, list[Any]]:
+    def clauses(self, model: int, *, labels: bool = True, contexts: bool = True) -> tuple[str, list[Any]]:
         """Return conditions on `f`, a feature, and `d`, its dictionary, with their parameters."""
         clauses, params = [], []
         for terms, column in ((self.query.tokens, "peak_token_ids"), (self.query.promotes, "promoted_ids")):
@@ -70,7 +70,7 @@ class Chips:
             if bound is not None:
                 clauses.append(f"f.firing_count {sign} %s * (d.stats->>'n_tokens')::float8")
                 params.append(bound)
-        if self.contexts is not None:
+        if contexts and self.contexts is not None:
             inside, ordinals = examples_in(self.contexts)
             clauses.append(
                 '(f.dictionary_id, f."index") IN'

@@ -9,6 +9,7 @@ from django.db import connection
 from features import partitions, services
 from features.models import Context, Dictionary, Example, Feature, Tokenization
 from features.rows import CONTEXT_COLUMNS, EXAMPLE_COLUMNS, FEATURE_COLUMNS, folds
+from inference import packing
 
 
 def plan(queryset) -> str:
@@ -88,6 +89,16 @@ def test_what_is_stored_is_what_was_measured(world):
     assert [row.peak_token_ids for row in rows] == kept
     assert all(len(row.peak_token_counts) == len(row.peak_token_ids) for row in rows)
     assert Example.objects.filter(dictionary_id=source.pk).count() == len(dashboard.examples)
+
+
+def test_positions_and_values_are_packed_as_one_by_one(world):
+    examples = world.parts.result.dashboards["2-res-jump"].examples
+    stored = Example.objects.filter(dictionary_id=world.dictionaries["2-res-jump"].pk)
+    rows = stored.order_by("index", "group", "rank").values_list("positions", "values")
+    for number, (positions, values) in enumerate(rows):
+        expected_positions, expected_values = examples.recorded(number)
+        assert bytes(positions) == packing.pack_unsigned(expected_positions)
+        assert bytes(values) == packing.pack_values(expected_values)
 
 
 def test_contexts_are_stored_once_for_all_dictionaries_and_builds(world):

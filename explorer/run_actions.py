@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 
+import structlog
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import InterfaceError, OperationalError, transaction
@@ -16,6 +17,7 @@ from features import selectors, services
 from features.results import RunCard
 
 POLL_SECONDS = 1.0
+log = structlog.get_logger(__name__)
 ACTIVE = frozenset({"queued", "running"})
 
 
@@ -27,7 +29,7 @@ def create_build(
     size = {} if n_tokens is None else {"n_tokens": n_tokens}
     with transaction.atomic():
         run_id = services.runs.create_build(dictionaries=[card.id for card in cards], corpus=corpus, user=user, **size)
-        transaction.on_commit(lambda: live.enqueue_run(run_id))
+        transaction.on_commit(lambda: _send(run_id))
     return selectors.run(run_id)
 
 
@@ -41,8 +43,16 @@ def resume_run(run_id: int) -> RunCard:
     """Queue a run again that failed, was cancelled, or lost its worker."""
     with transaction.atomic():
         services.runs.resume(run=run_id)
-        transaction.on_commit(lambda: live.enqueue_run(run_id))
+        transaction.on_commit(lambda: _send(run_id))
     return selectors.run(run_id)
+
+
+def _send(run_id: int) -> None:
+    try:
+        live.enqueue_run(run_id)
+    except live.ValkeyGone as error:
+        # The run is stored, and an idle batch worker sends what waits.
+        log.warning("run not sent", run=run_id, cause=error.cause)
 
 
 async def states(run_id: int) -> AsyncIterator[RunCard | None]:

@@ -33,6 +33,7 @@ HEARTBEAT_SECONDS = 2.0
 WORKER_SECONDS = 6
 LEASE_SECONDS = 10
 FIRST_LEASE_SECONDS = 45
+GONE = (redis.ConnectionError, redis.TimeoutError)
 FINAL_EVENTS = frozenset({"result", "done", "error"})
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def connect(url: str, *, retries: int = 6) -> redis.Redis:
         socket_timeout=5,
         socket_connect_timeout=2,
         retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=retries),
-        retry_on_error=[redis.ConnectionError, redis.TimeoutError],
+        retry_on_error=list(GONE),
         health_check_interval=15,
     )
 

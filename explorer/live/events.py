@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import redis
 import redis.asyncio
 from django.conf import settings
 
@@ -82,7 +81,7 @@ async def is_over(job: str, last_id: str) -> bool:
     async with client() as valkey:
         try:
             last = await valkey.xrevrange(streams.stream_key(job), count=1)
-        except (redis.ConnectionError, redis.TimeoutError):
+        except streams.GONE:
             return False
     return bool(last) and last[0][1]["event"] in streams.FINAL_EVENTS and order(last[0][0]) <= order(last_id)
 
@@ -136,7 +135,7 @@ class _Reader:
                 found = await self._read()
                 news = [] if found else await self._examine()
                 self._outage_since = None
-            except (redis.ConnectionError, redis.TimeoutError) as error:
+            except streams.GONE as error:
                 found, news = [], self._outage(error)
                 await sleep(0.5)
             for event in [*found, *news]:
@@ -152,7 +151,7 @@ class _Reader:
             return
         try:
             await self.valkey.expire(streams.lease_key(self.job), DISCONNECTED_LEASE_SECONDS)
-        except (redis.ConnectionError, redis.TimeoutError):
+        except streams.GONE:
             return
 
     async def _read(self) -> list[Event]:

@@ -36,7 +36,7 @@ def valkey() -> Iterator[redis.Redis]:
     """Give the client of this process; a server that does not answer becomes a ValkeyGone."""
     try:
         yield _client(settings.REDIS_URL)
-    except (redis.ConnectionError, redis.TimeoutError, OperationalError) as error:
+    except (*streams.GONE, OperationalError) as error:
         raise ValkeyGone from error
 
 

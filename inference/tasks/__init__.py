@@ -7,6 +7,7 @@ Live requests (queue `engine`) are acknowledged before they run: nobody waits fo
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -23,8 +24,10 @@ from inference import streams
 from inference.errors import Conflict, FacetError, NotFound, Unavailable
 from inference.serving import DictionarySpec, Engine, ModelSpec, Scales
 from inference.tasks import process
+from inference.tasks.runs import working
 
 QUEUE = "engine"
+END_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +76,7 @@ def build(run_id: int) -> None:
     """Run a build, or leave it to the process that holds it."""
     from features.builds import run_build
 
-    with holding_run(run_id) as held:
+    with working(), holding_run(run_id) as held:
         if held:
             run_build(run_id)
         else:
@@ -115,7 +118,7 @@ def _answer(job: str, answer: Callable[[streams.Publisher], None]) -> None:
         with _phrased():
             answer(publisher)
     except FacetError as error:
-        publisher.publish("error", error.as_dict())
+        _publish_end(publisher, error)
     except Exception as error:
         message = str(error).strip().partition("\n")[0] or "no message"
         failure = FacetError(
@@ -124,8 +127,22 @@ def _answer(job: str, answer: Callable[[streams.Publisher], None]) -> None:
             job=job,
         )
         failure.code = "engine-failed"
-        publisher.publish("error", failure.as_dict())
+        _publish_end(publisher, failure)
         raise
+
+
+def _publish_end(publisher: streams.Publisher, error: FacetError) -> None:
+    """Publish the error with which a job ends; wait for Valkey if need be, since readers wait for this."""
+    deadline = time.monotonic() + END_SECONDS
+    while True:
+        try:
+            publisher.publish("error", error.as_dict())
+        except streams.GONE:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
+        else:
+            return
 
 
 @contextmanager
@@ -137,6 +154,10 @@ def _phrased() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError) as error:
         raise Unavailable("Postgres does not answer the engine.", "Try again in a moment.") from error
+    except streams.GONE as error:
+        gone = Unavailable("Valkey went away while the engine was at work on this request.", "Run it again.")
+        gone.code = "valkey-gone"
+        raise gone from error
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise Unavailable(
             "The engine ran out of memory.", "Use fewer dictionaries or a shorter text, or lower FACET_ENGINE_BYTES."

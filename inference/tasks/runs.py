@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 from django.db import Error, close_old_connections
@@ -14,19 +16,36 @@ from features.holds import holding_run
 from features.models import Run
 
 RESCUE_SECONDS = 10.0
+IDLE_LOOKS = 2
 
 log = logging.getLogger(__name__)
+_busy = threading.Event()
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Mark this process as busy with a run."""
+    _busy.set()
+    try:
+        yield
+    finally:
+        _busy.clear()
 
 
 def rescue_forever() -> None:
-    """Send waiting runs once, whose messages may be gone with Valkey; then look for lost runs again and again."""
+    """Look for lost runs again and again.
+
+    While this process has been idle for two looks, runs that wait have lost their message (with Valkey, or before it
+    was sent) and are sent too; so are those that wait when the process starts.
+    """
     pause = threading.Event()
-    look = send_waiting_runs
+    idle = IDLE_LOOKS
     while True:
+        look = send_waiting_runs if idle >= IDLE_LOOKS else rescue_lost_runs
         try:
             for run_id in look():
                 log.warning("Run %s was queued again.", run_id)
-            look = rescue_lost_runs
+            idle = 0 if _busy.is_set() or idle >= IDLE_LOOKS else idle + 1
         except (Error, psycopg.Error, OperationalError) as error:
             log.warning("Lost runs could not be looked for: %s", error)
         finally:
@@ -35,7 +54,7 @@ def rescue_forever() -> None:
 
 
 def send_waiting_runs() -> list[int]:
-    """Send every run that waits or was lost, and return their ids. A run that is sent twice is built once."""
+    """Send every run that waits or was lost and return their ids; one that is sent twice is built once."""
     waiting = list(Run.objects.filter(state=Run.State.QUEUED).order_by("id").values_list("id", flat=True))
     for run_id in waiting:
         _send(run_id)

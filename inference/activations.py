@@ -6,7 +6,8 @@ Shape suffixes: B batch, T tokens, D width of the hook point. Heads' outputs are
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ def capture(
     return {name: captured[name] for name in names}
 
 
-def spliced(model: LanguageModel, edits: Mapping[str, Callable[[Tensor], Tensor]]):
+def spliced(model: LanguageModel, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> AbstractContextManager[None]:
     """While the context lasts, put edit(x_btd) in the place of x_btd at each hook point of `edits`.
 
     What is downstream of the hook point, and only that, sees the change: a changed `hook_mlp_in` goes to the MLP and
@@ -60,25 +61,38 @@ def spliced(model: LanguageModel, edits: Mapping[str, Callable[[Tensor], Tensor]
 
 @contextmanager
 def visited(model: LanguageModel, visitors: Mapping[str, Visitor]) -> Iterator[None]:
-    """Call each visitor with its hook point's activations in every forward pass while the context lasts."""
+    """Call each visitor with its hook point's activations in every forward pass while the context lasts.
+
+    Visitors see the passes of the thread that entered the context and no others.
+    """
     with ExitStack() as stack:
         for name, visitor in visitors.items():
             point, site = model.resolve(name)
-            visitor = _of_head(visitor, point, model.d_head)
-            for handle in _attach(model.module, site, model.family.norm, visitor):
-                stack.callback(handle.remove)
+            for module, end, hook in _hooks(model, site, _of_head(visitor, point, model.d_head)):
+                register = module.register_forward_pre_hook if end == "input" else module.register_forward_hook
+                stack.callback(register(_in_this_thread(hook), with_kwargs=True).remove)
         yield
 
 
-def _attach(root: nn.Module, site: Site, norm: Norm, visitor: Visitor) -> list[Any]:
-    module = root.get_submodule(site.module)
+def _hooks(model: LanguageModel, site: Site, visitor: Visitor) -> list[tuple[nn.Module, str, Callable]]:
+    """Return the hooks that show a site to a visitor: the module, which end of it, and the function."""
+    module = model.module.get_submodule(site.module)
     if site.normalized:
-        return [module.register_forward_hook(_normalized_hook(norm, visitor), with_kwargs=True)]
+        return [(module, "output", _normalized_hook(model.family.norm, visitor))]
     if site.plus_input_of is not None:
-        return _attach_sum(module, root.get_submodule(site.plus_input_of), visitor)
-    if site.end == "input":
-        return [module.register_forward_pre_hook(_input_hook(visitor), with_kwargs=True)]
-    return [module.register_forward_hook(_output_hook(visitor))]
+        remember, visit = _sum_visitors(visitor)
+        container = model.module.get_submodule(site.plus_input_of)
+        return [(container, "input", _input_hook(remember)), (module, "output", _output_hook(visit))]
+    return [(module, site.end, (_input_hook if site.end == "input" else _output_hook)(visitor))]
+
+
+def _in_this_thread(hook: Callable) -> Callable:
+    owner = get_ident()
+
+    def guarded(*args: Any) -> Any:
+        return hook(*args) if get_ident() == owner else None
+
+    return guarded
 
 
 def _input_hook(visitor: Visitor) -> Callable:
@@ -94,7 +108,7 @@ def _input_hook(visitor: Visitor) -> Callable:
 
 
 def _output_hook(visitor: Visitor) -> Callable:
-    def hook(module: nn.Module, args: tuple, output: Any) -> Any:
+    def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         changed = visitor(output[0] if isinstance(output, tuple) else output)
         if changed is not None and isinstance(output, tuple):
             return (changed, *output[1:])
@@ -115,21 +129,19 @@ def _normalized_hook(norm: Norm, visitor: Visitor) -> Callable:
     return hook
 
 
-def _attach_sum(module: nn.Module, container: nn.Module, visitor: Visitor) -> list[Any]:
+def _sum_visitors(visitor: Visitor) -> tuple[Visitor, Visitor]:
+    """Return visitors of a container's input and of what a module in it adds, which show and change their sum."""
     entered: list[Tensor] = []
 
-    def remember(_: nn.Module, args: tuple, kwargs: dict) -> None:
-        entered[:] = [_input(args, kwargs)]
+    def remember(x_btd: Tensor) -> None:
+        entered[:] = [x_btd]
 
     def visit(written_btd: Tensor) -> Tensor | None:
         x_btd = entered[0] + written_btd
         changed = visitor(x_btd)
         return None if changed is None else written_btd + (changed - x_btd)
 
-    return [
-        container.register_forward_pre_hook(remember, with_kwargs=True),
-        module.register_forward_hook(_output_hook(visit)),
-    ]
+    return remember, visit
 
 
 def _of_head(visitor: Visitor, point: HookPoint, d_head: int) -> Visitor:

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -60,6 +62,17 @@ def test_capture_stops_behind_the_deepest_hook_point(model, ids_bt, hook_name):
 def test_capture_leaves_no_hooks(model, ids_bt):
     capture(model, ids_bt, every_hook(model))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.module.modules())
+
+
+def test_threads_do_not_see_each_other(model):
+    texts = [TEXT[start : start + 20] for start in range(8)]
+    hooks = every_hook(model)
+    alone = [capture(model, model.ids_bt(model.tokenize(text)), hooks) for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda text: capture(model, model.ids_bt(model.tokenize(text)), hooks), texts))
+    for first, second in zip(alone, together, strict=True):
+        for name in hooks:
+            torch.testing.assert_close(second[name], first[name], msg=name)
 
 
 def test_a_batch_with_right_padding_equals_its_rows(model):

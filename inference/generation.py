@@ -44,6 +44,8 @@ class Sampling:
             raise InvalidInput(f"The temperature is {self.temperature}.", "Choose one from 0 to 10.")
         if not 0 < self.top_p <= 1:
             raise InvalidInput(f"top_p is {self.top_p}.", "Choose one above 0 and at most 1.")
+        if not 0 <= self.seed < 2**63:
+            raise InvalidInput(f"The seed is {self.seed}.", "Choose one from 0 to 2^63 - 1.")
 
 
 def generate(
@@ -64,17 +66,10 @@ def generate(
     A variant is the edits of one row; an empty one is the default. A row ends after `n_tokens`, at an end-of-sequence
     token, or when the context is full. `default_logprobs` also reports each token's log-probability under the
     unsteered model that reads the same row; its rows are run beside the steered ones and about double the work.
-    `should_stop` is asked before every step. Raises PromptTooLong where no token fits, SteeringDiverged, and what
+    `should_stop` is asked before every step. At the first step raises PromptTooLong where no token fits, SteeringDiverged, and what
     `steering.hooks_for` raises.
     """
-    if len(tokens) >= model.context_size:
-        raise PromptTooLong(
-            f"The prompt has {len(tokens)} tokens and fills the context of {model.context_size}.",
-            "Shorten it to leave room for new text.",
-            limit=model.context_size - 1,
-            n=len(tokens),
-            cut_at=tokens.ends[model.context_size - 2],
-        )
+    room = _room(model, tokens, n_tokens)
     # A row without edits is its own default.
     watched = [row for row, edits in enumerate(variants) if default_logprobs and edits]
     owners = [*range(len(variants)), *watched]
@@ -84,13 +79,11 @@ def generate(
     streams = [TextStream(model.token_bytes) for _ in variants]
     running = set(range(len(variants)))
     ids_bt = torch.tensor([tokens.ids] * len(edits), device=model.device)
-    room = min(n_tokens, model.context_size - len(tokens))
     for step in range(room):
         if should_stop():
             return
         logits_bv = stepper.step(ids_bt)
-        ids_b = sampler.sample(logits_bv[: len(variants)])
-        ids_b = ids_b[torch.tensor(owners)]
+        ids_b = sampler.sample(logits_bv[: len(variants)])[torch.tensor(owners)]
         logprobs_b = logits_bv.log_softmax(-1).gather(1, ids_b.to(logits_bv.device)[:, None]).squeeze(1).tolist()
         defaults = dict(zip(watched, logprobs_b[len(variants) :], strict=True))
         for row in sorted(running):
@@ -163,6 +156,19 @@ def _nucleus(scores_bv: Tensor, top_p: float) -> Tensor:
     before_bv = sorted_bv.softmax(-1).cumsum(-1) - sorted_bv.softmax(-1)
     kept_bv = sorted_bv.masked_fill(before_bv >= top_p, -torch.inf)
     return torch.empty_like(scores_bv).scatter_(1, order_bv, kept_bv)
+
+
+def _room(model: LanguageModel, tokens: Tokens, n_tokens: int) -> int:
+    """Return how many tokens can follow the prompt, at most as many as asked for."""
+    if len(tokens) >= model.context_size:
+        raise PromptTooLong(
+            f"The prompt has {len(tokens)} tokens and fills the context of {model.context_size}.",
+            "Shorten it to leave room for new text.",
+            limit=model.context_size - 1,
+            n=len(tokens),
+            cut_at=tokens.ends[model.context_size - 2],
+        )
+    return min(n_tokens, model.context_size - len(tokens))
 
 
 def _finish(is_eos: bool, n_done: int, room: int, n_tokens: int) -> str:

@@ -178,7 +178,10 @@ def test_steering_that_breaks_the_numbers_says_so(model, dictionaries):
         list(generate(model, model.tokenize(PROMPT), n_tokens=2, dictionaries=dictionaries, variants=[[edit(1e38)]]))
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": -1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.1}, {"seed": -1}, {"seed": 2**70}],
+)
 def test_sampling_settings_are_checked(model, wrong):
     with pytest.raises(InvalidInput):
         next(generate(model, model.tokenize(PROMPT), n_tokens=1, **wrong))

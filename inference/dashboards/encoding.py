@@ -91,8 +91,6 @@ class ShardEncoder:
         self.hooks = [name for d in dictionaries.values() for name in (d.hook_in, d.hook_out)]
         widest = int(np.diff(contexts.indptr_c).max())
         self.batch_contexts = max(1, batch_tokens // widest)
-        # Hooks hang on the model itself, so one batch at a time runs through it.
-        self._running = threading.Lock()
 
     def encode(
         self,
@@ -115,7 +113,7 @@ class ShardEncoder:
 
     def _encode_batch(self, batch: range) -> list[_Step]:
         ids_bt, text_bt, token_n, lengths = self._batch(batch)
-        with self._running, self.clock.stage("model"), _autocast(self.precision, self.model.device):
+        with self.clock.stage("model"), _autocast(self.precision, self.model.device):
             captured = capture(self.model, ids_bt, self.hooks)
         text_of = {name: x_btd[text_bt].float() for name, x_btd in captured.items()}
         steps = []

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from explorer.local.accounts import Account
 
@@ -19,7 +20,7 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 def spawn(
     command: Sequence[str | Path],
     *,
-    log: Path,
+    log: Path | None,
     cwd: Path = Path("/"),
     env: Mapping[str, str] | None = None,
     account: Account | None = None,
@@ -27,17 +28,17 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own, so that Ctrl-C reaches only the supervisor, and append to its log.
 
+    Without a log it writes where this process writes.
     On Linux the kernel sends `death_signal` when the parent is killed in a way that it cannot handle itself.
     """
-    _make_room(log)
-    with log.open("ab") as out:
+    with _open(log) if log else contextlib.nullcontext() as out:
         return subprocess.Popen(
             [str(part) for part in command],
             cwd=cwd,
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL,
             stdout=out,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if log else None,
             start_new_session=True,
             preexec_fn=_die_with_parent(death_signal, os.getpid()),
             **(account.popen_options() if account else {}),
@@ -77,11 +78,12 @@ def command_of(pid: int) -> str | None:
     return done.stdout.strip() or None
 
 
-def _make_room(log: Path) -> None:
-    """Keep one earlier log beside the current one once it is long."""
+def _open(log: Path) -> BinaryIO:
+    """Open a log for more, putting it aside first once it is long."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
         log.replace(log.with_name(f"{log.name}.1"))
+    return log.open("ab")
 
 
 def _die_with_parent(death_signal: signal.Signals, parent: int) -> Callable[[], None] | None:

@@ -9,9 +9,12 @@ from pathlib import Path
 import django
 from django.conf import settings
 from django.core.management import call_command
+from django.db import OperationalError
 
 from inference.errors import FacetError
 
+# `sysexits.h` calls it EX_TEMPFAIL: the same call may succeed in a moment.
+TRY_AGAIN = 75
 STATIC_PACKAGES = ("django", "django-htmx", "plotly", "whitenoise")
 # What the plotly wheel carries beside the one script that pages load.
 NOT_SERVED = ["*.csv.gz", "*.json", "widgetbundle.js"]
@@ -29,6 +32,9 @@ def main() -> int:
     except FacetError as error:
         print(f"{error.cause}\n  Remedy: {error.remedy}", file=sys.stderr)
         return 1
+    except OperationalError as error:
+        print(f"Postgres went away: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        return TRY_AGAIN
     return 0
 
 

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -22,7 +21,10 @@ from explorer.local.progress import RunsDisplay
 from explorer.local.services import Service, facet_services, postgres_service, valkey_service
 
 NEEDED_BYTES = 1024**3
-TICK_SECONDS = 0.25
+TICK_SECONDS = 0.1
+PREPARE_TRIES = 3
+# The exit status of `explorer.local.prepare` where Postgres went away meanwhile.
+TRY_AGAIN = 75
 WEB_SECONDS = 60
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -77,6 +79,7 @@ class Supervisor:
         env = self._start_servers()
         if port != options.port:
             self.console.print(f"Port {options.port} is taken: using {port} (FACET_PORT names another).")
+        self.console.print("Bringing the database up to date.")
         self._prepare(env)
         started = facet_services(host=options.host, port=port, env=env, logs=options.local / "logs")
         for service in started:
@@ -116,10 +119,21 @@ class Supervisor:
         }
 
     def _prepare(self, env: dict[str, str]) -> None:
+        """Bring the database up to date, looking after the servers meanwhile; try again where Postgres went away."""
         command = [sys.executable, "-m", "explorer.local.prepare", *(["--demo"] if self.options.demo else [])]
-        done = subprocess.run(command, cwd=CHECKOUT, env=env, stdin=subprocess.DEVNULL, check=False)
-        if done.returncode != 0:
-            raise LocalProblem("The database could not be brought up to date.", "See the message above.")
+        for _ in range(PREPARE_TRIES):
+            child = children.spawn(command, log=None, cwd=CHECKOUT, env=env)
+            try:
+                while child.poll() is None:
+                    self._look_after()
+                    time.sleep(TICK_SECONDS)
+            finally:
+                children.stop(child)
+            if child.returncode == 0:
+                return
+            if child.returncode != TRY_AGAIN:
+                break
+        raise LocalProblem("The database could not be brought up to date.", "See the message above.")
 
     def _begin(self, service: Service) -> None:
         service.start()
@@ -137,13 +151,16 @@ class Supervisor:
     def _watch(self) -> None:
         """Look after every service and show the runs, until a signal ends it."""
         while True:
-            for service in self.services:
-                if news := service.look_after():
-                    self.console.print(f"{time.strftime('%H:%M:%S')} {news}")
-                    self._remember()
+            self._look_after()
             if self.display:
                 self.display.refresh()
             time.sleep(TICK_SECONDS)
+
+    def _look_after(self) -> None:
+        for service in self.services:
+            if news := service.look_after():
+                self.console.print(f"{time.strftime('%H:%M:%S')} {news}")
+                self._remember()
 
     def _remember(self) -> None:
         pids = {service.name: service.child.pid for service in self.services if service.child}

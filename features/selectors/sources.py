@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from django.db import connection
-
 from features.models import Dictionary, Explanation, Feature, Run, VocabularyToken
 from features.querysets import FeatureQuerySet
 from features.results import FeatureRow, Histogram, Page, SourceCard, SourceFilters, SourcePage
@@ -18,7 +16,7 @@ from features.words import fold
 DENSE = 0.1
 MAX_TOKENS = 200
 _COLUMNS = {"index": "index", "density": "firing_count", "maximum": "maximum", "entropy": "token_entropy"}
-_DENSITY_BINS = 4  # per decade
+_ALL = SourceFilters(sort="", page=1, per_page=1)
 
 
 def active_runs() -> dict[int, int]:
@@ -52,15 +50,14 @@ def source_cards(model: str | None = None, *, built: bool = False) -> tuple[Sour
 
 
 def source_page(model: str, source: str, filters: SourceFilters | None = None) -> SourcePage:
-    """Return a dictionary and one page of its features; raise UnknownAddress. At most nine queries.
+    """Return a dictionary and one page of its features; raise UnknownAddress. At most eight queries.
 
     Pages beyond the last show the last.
     """
     filters = filters or SourceFilters()
     dictionary = dictionary_at(model, source)
     features = filtered(dictionary, filters)
-    n_tokens = dictionary.stats.get("n_tokens") or 1
-    total = features.count() if dictionary.built_at else 0
+    total = _count(dictionary, filters, features)
     n_pages = max(1, math.ceil(total / filters.per_page))
     number = min(max(1, filters.page), n_pages)
     first = (number - 1) * filters.per_page
@@ -69,7 +66,7 @@ def source_page(model: str, source: str, filters: SourceFilters | None = None) -
         source=as_source_card(dictionary, active_runs()),
         filters=replace(filters, page=number),
         features=Page(rows=as_rows(rows, {dictionary.id: dictionary}), number=number, n_pages=n_pages, total=total),
-        densities=density_histogram(dictionary.id, n_tokens) if dictionary.built_at else None,
+        densities=density_histogram(dictionary),
     )
 
 
@@ -104,6 +101,14 @@ def filtered(dictionary: Dictionary, filters: SourceFilters) -> FeatureQuerySet:
     return features
 
 
+def _count(dictionary: Dictionary, filters: SourceFilters, features: FeatureQuerySet) -> int:
+    if dictionary.built_at is None:
+        return 0
+    if replace(filters, sort="", page=1, per_page=1) == _ALL:
+        return dictionary.n_features
+    return features.count()
+
+
 def ordered(features: FeatureQuerySet, sort: str) -> FeatureQuerySet:
     """Order by one of SourceFilters.SORTS, "-" first for descending; features with equal values by index."""
     descending = sort.startswith("-")
@@ -126,23 +131,15 @@ def tokens_like(model: int, text: str, *, prefix: bool = False) -> list[int]:
     return list(tokens.order_by("token_id").values_list("token_id", flat=True)[:MAX_TOKENS])
 
 
-def density_histogram(dictionary: int, n_tokens: int) -> Histogram | None:
-    """Count live features by density in bins of a quarter decade; None without any. One query, of an index only."""
-    sql = """
-        SELECT floor(log(firing_count::float8 / %s) * %s)::int AS bin, count(*)
-        FROM features_feature WHERE dictionary_id = %s AND firing_count > 0 GROUP BY bin ORDER BY bin
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [n_tokens, _DENSITY_BINS, dictionary])
-        counts = dict(cursor.fetchall())
-    if not counts:
+def density_histogram(dictionary: Dictionary) -> Histogram | None:
+    """Return the live features by density in bins of a part of a decade, as the build counted them."""
+    counted = dictionary.stats.get("densities")
+    if not counted or not counted["counts"]:
         return None
-    low, high = min(counts), min(max(counts), -1)
-    counts[high] = counts.get(high, 0) + sum(count for bin_, count in counts.items() if bin_ > high)
+    first, per_decade = counted["first"], counted["per_decade"]
+    bins = range(first, first + len(counted["counts"]) + 1)
     return Histogram(
-        edges=tuple(10 ** (bin_ / _DENSITY_BINS) for bin_ in range(low, high + 2)),
-        counts=tuple(counts.get(bin_, 0) for bin_ in range(low, high + 1)),
-        log_x=True,
+        edges=tuple(10 ** (bin_ / per_decade) for bin_ in bins), counts=tuple(counted["counts"]), log_x=True
     )
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
@@ -26,6 +27,7 @@ from inference.dashboards.results import ContextTable, DictionaryDashboard
 from inference.errors import InvalidInput, Unavailable
 
 SWAP_ATTEMPTS = 6
+BINS_PER_DECADE = 4
 STATS = ("n_tokens", "n_contexts", "l0_mean", "l0_median", "l0_p90", "explained_variance", "mean_squared_error")
 
 
@@ -137,9 +139,21 @@ def _stats(dashboard: DictionaryDashboard, facts: Mapping[str, Any]) -> dict[str
     stats = {name: _finite(getattr(dashboard, name)) for name in (*STATS, "dead", "dense")}
     return stats | {
         "log_edges": [float(edge) for edge in dashboard.log_edges_e],
+        "densities": _densities(dashboard),
         "co_firing_exact": bool(dashboard.co_firing_exact),
         **facts,
     }
+
+
+def _densities(dashboard: DictionaryDashboard) -> dict[str, Any]:
+    """Count live features by density: `counts` of bins `first`, `first` + 1, ... of a quarter of a decade."""
+    density_n = dashboard.density_f[dashboard.firing_count_f > 0]
+    if not len(density_n):
+        return {"first": 0, "per_decade": BINS_PER_DECADE, "counts": []}
+    # A density of 1 belongs to the last bin, which ends there.
+    bin_n = np.minimum(np.floor(BINS_PER_DECADE * np.log10(density_n)), -1).astype(int)
+    first = int(bin_n.min())
+    return {"first": first, "per_decade": BINS_PER_DECADE, "counts": np.bincount(bin_n - first).tolist()}
 
 
 def _finite(value: float) -> float | None:

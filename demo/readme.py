@@ -1,6 +1,7 @@
 """Write measurements.json, and README.md from it: no figure of the page is typed by hand."""
 
 import json
+import textwrap
 from pathlib import Path
 
 from demo.dictionaries import Plan
@@ -55,7 +56,8 @@ def render(found: dict) -> str:
     first = next(iter(per.values()))
     facts, dictionary_facts = training["model"], training["dictionaries"]
     epochs = facts["tokens"] / training["text_tokens"]["train"]
-    return f"""# The demonstration
+    return _reflowed(f"""
+# The demonstration
 
 A small language model of Python source and {len(per)} dictionaries on it, trained by this project on the Python files
 that an installation has on disk, so that Facet has something real to show without a network. Every figure below comes
@@ -63,26 +65,25 @@ from `measurements.json`, measured on files that no training has seen.
 
 ## The language model
 
-`model/` is GPT-2's architecture in Hugging Face layout: {recipe["layers"]} layers, width {recipe["width"]}, \
-{recipe["heads"]} heads, {recipe["vocabulary"]:,} byte-level BPE tokens,
-context {recipe["context"]}, {facts["parameters"] / 1e6:.1f} million parameters in float32. It read \
-{facts["tokens"] / 1e6:.1f} million tokens ({epochs:.1f} times the training text) in {facts["elapsed"] / 60:.0f} \
-minutes
-on this kind of machine: {training["device"]}. Every window starts with BOS, `<|endoftext|>`.
+`model/` is GPT-2's architecture in Hugging Face layout: {recipe["layers"]} layers, width {recipe["width"]},
+{recipe["heads"]} heads, {recipe["vocabulary"]:,} byte-level BPE tokens, context {recipe["context"]},
+{facts["parameters"] / 1e6:.1f} million parameters in float32. It read {facts["tokens"] / 1e6:.1f} million tokens,
+{epochs:.1f} times the training text, in {facts["elapsed"] / 60:.0f} minutes on {training["device"].upper()}. Every
+window starts with BOS, `<|endoftext|>`.
 
-Held-out loss: **{model["nats_per_token"]:.3f} nats per token, {model["bits_per_byte"]:.3f} bits per byte**, over \
+Held-out loss: **{model["nats_per_token"]:.3f} nats per token, {model["bits_per_byte"]:.3f} bits per byte**, over
 {model["tokens"]:,} tokens.
 
 The text is the standard library and the packages that Facet stands on, as `demo/sources.py` lists them:
-{training["files"]["train"]:,} files to train on, {training["files"]["held-out"]:,} held out, split by a hash of the \
+{training["files"]["train"]:,} files to train on, {training["files"]["held-out"]:,} held out, split by a hash of the
 file's name.
 
 ## The dictionaries
 
 `dictionaries/<source>/` holds `cfg.json` and `sae_weights.safetensors` as SAELens v6 writes them. All were trained
-together on {dictionary_facts["tokens"] / 1e6:.1f} million activations in {dictionary_facts["elapsed"] / 60:.0f} \
-minutes, with an auxiliary loss that revives dead features.
-The JumpReLU ones were trained as BatchTopK and carry the mean of the batches' thresholds.
+together on {dictionary_facts["tokens"] / 1e6:.1f} million activations in {dictionary_facts["elapsed"] / 60:.0f}
+minutes, with an auxiliary loss that revives dead features. The JumpReLU ones were trained as BatchTopK and carry the
+mean of the batches' thresholds; the transcoder is one of them because SAELens has no TopK transcoder.
 
 {_sources_table(found["plans"])}
 
@@ -90,22 +91,25 @@ The JumpReLU ones were trained as BatchTopK and carry the mean of the batches' t
 
 {_verdict(per)}
 
-- Measured on {first["tokens"]:,} held-out tokens (dead: fires on none of them), the losses on \
-{first["spliced_tokens"]:,}.
-- BOS is left out of every figure and left untouched by every splice. CE spliced puts the reconstruction in the place of
-  the activation, without its error.
+- Measured on {first["tokens"]:,} held-out tokens (dead: fires on none of them), the losses on
+  {first["spliced_tokens"]:,}.
+
+- BOS is left out of every figure and left untouched by every splice. CE spliced puts the reconstruction in the place
+  of the activation, without its error.
+
 - Explained variance is 1 - FVU, with the mean over the whole sample.
-- Peak tokens: the tokens at the peaks of a feature's 20 strongest contexts, over the features that fire in at least 20
-  contexts ({_contexts(per)}). "No peak token has half": the
-  commonest accounts for less than half of them. "Three or more": the exponential of their entropy is at least 3.
+
+- Peak tokens are those at the peaks of a feature's 20 strongest contexts, over the features that fire in at least 20
+  ({_contexts(per)}). "No peak token has half": the commonest accounts for less than half of them. "Three peak tokens or
+  more": the exponential of their entropy is at least 3.
 
 ## Train it again
 
     python -m demo.train
 
-needs no network, takes the time it is given (`--minutes`, `--dictionary-minutes`), goes on where a killed run
-stopped, and writes `model/`, `dictionaries/`, `measurements.json` and this page.
-"""
+needs no network, takes the time it is given (`--minutes`, `--dictionary-minutes`), goes on where a killed run stopped,
+and writes `model/`, `dictionaries/`, `measurements.json` and this page.
+""")
 
 
 def _sources_table(plans: dict) -> str:
@@ -144,3 +148,20 @@ def _contexts(per: dict) -> str:
 
 def _cell(form: str, value: float | None) -> str:
     return "not measured" if value is None else form.format(value)
+
+
+def _reflowed(page: str) -> str:
+    """Return the page with its paragraphs filled: figures are of any length."""
+    blocks = [
+        block
+        if block.startswith(("#", "|", "    "))
+        else textwrap.fill(
+            " ".join(block.split()),
+            120,
+            subsequent_indent="  " if block.startswith("- ") else "",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for block in page.strip("\n").split("\n\n")
+    ]
+    return "\n\n".join(blocks) + "\n"

@@ -46,6 +46,21 @@ def _sample(sources: Sequence[SourceFile], max_bytes: int) -> Iterator[str]:
         yield text
 
 
+def save(tokenizer: PreTrainedTokenizerFast, folder: Path, *, context: int) -> None:
+    """Write tokenizer.json and a config that transformers reads before and since version 5."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": BOS,
+        "eos_token": BOS,
+        "unk_token": BOS,
+        "model_max_length": context,
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
 def token_stream(
     tokenizer: PreTrainedTokenizerFast, sources: Sequence[SourceFile], *, cache: Path | None = None
 ) -> np.ndarray:

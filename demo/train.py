@@ -18,6 +18,7 @@ from demo.activations import batches
 from demo.measure import measure
 from demo.sources import SourceFile, list_sources
 from demo.tokenizer import Windows, token_stream, train_tokenizer
+from demo.tokenizer import save as save_tokenizer
 from inference.dictionaries import load_dictionary
 from inference.language_models import LanguageModel, load_language_model
 
@@ -67,7 +68,7 @@ def build(
     }
     module, facts = language_model.train(recipe, windows["train"], work / "language_model.pt", device=device)
     module.save_pretrained(out / "model")
-    tokenizer.save_pretrained(out / "model")
+    save_tokenizer(tokenizer, out / "model", context=recipe.context)
     precision = language_model.fast_precision(module, windows["train"], device)
     model = load_language_model(out / "model", device=device)
     dictionary_facts = _train_dictionaries(
@@ -125,7 +126,8 @@ def _train_dictionaries(
 def _tokenizer(sources: list[SourceFile], recipe: language_model.Recipe, work: Path) -> PreTrainedTokenizerFast:
     folder = work / "tokenizer"
     if not folder.exists():
-        train_tokenizer(_of(sources, "train"), vocabulary=recipe.vocabulary).save_pretrained(folder)
+        tokenizer = train_tokenizer(_of(sources, "train"), vocabulary=recipe.vocabulary)
+        save_tokenizer(tokenizer, folder, context=recipe.context)
     return AutoTokenizer.from_pretrained(folder)
 
 

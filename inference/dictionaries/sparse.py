@@ -33,8 +33,13 @@ class SparseActivations:
     @classmethod
     def from_mask(cls, h_tf: Tensor, fires_tf: Tensor) -> SparseActivations:
         """Keep the entries of h_tf where the mask is set."""
-        tokens_n, indices_n = fires_tf.nonzero(as_tuple=True)
-        return cls(_indptr(fires_tf.sum(1)), indices_n, h_tf[tokens_n, indices_n], h_tf.shape[1])
+        # Flat positions: on a CPU, pairs of coordinates were measured to take more than twice as long.
+        n_features = h_tf.shape[1]
+        flat_n = fires_tf.reshape(-1).nonzero().squeeze(1)
+        tokens_n = flat_n.div(n_features, rounding_mode="floor")
+        counts_t = torch.bincount(tokens_n, minlength=len(h_tf))
+        values_n = h_tf.reshape(-1).index_select(0, flat_n)
+        return cls(_indptr(counts_t), flat_n - tokens_n * n_features, values_n, n_features)
 
     @classmethod
     def concatenate(cls, parts: Sequence[SparseActivations]) -> SparseActivations:

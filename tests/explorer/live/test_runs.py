@@ -45,7 +45,7 @@ def user(transactional_db):
 def wait_for(run_id: int, reached: Callable[[RunCard], bool]) -> RunCard:
     deadline = time.monotonic() + SECONDS
     while not reached(card := run_card(run_id)):
-        assert time.monotonic() < deadline, card
+        assert time.monotonic() < deadline and not card.error, card
         time.sleep(0.05)
     return card
 

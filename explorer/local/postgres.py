@@ -22,7 +22,7 @@ from explorer.local.problems import LocalProblem
 
 START_SECONDS = 60
 INITDB = ("--auth=trust", "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
-          "--text-search-config=pg_catalog.english", "--no-instructions")  # fmt: skip
+          "--text-search-config=english", "--no-instructions")  # fmt: skip
 DURABLE = {"shared_buffers": "256MB", "max_wal_size": "2GB"}
 # For tests: nothing is kept, so nothing need reach the disk.
 FLEETING = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "64MB"}

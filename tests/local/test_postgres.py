@@ -44,6 +44,11 @@ def test_only_pgvector_beyond_core_is_needed(cluster: Postgres) -> None:
         assert connection.execute("SELECT '[1,2]'::halfvec <-> '[1,4]'").fetchone() == (2.0,)
 
 
+def test_words_are_english_unless_a_query_says_otherwise(cluster: Postgres) -> None:
+    with cluster.running() as url, psycopg.connect(url) as connection:
+        assert connection.execute("SELECT to_tsvector('the walks')::text").fetchone() == ("'walk':2",)
+
+
 def test_start_after_a_kill_recovers_the_data(cluster: Postgres) -> None:
     cluster = dataclasses.replace(cluster, durable=True)
     cluster.prepare()

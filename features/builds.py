@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import close_old_connections, connection
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
 from features import services
 from features.models import Dictionary, Document, Run
@@ -80,14 +80,19 @@ class Reporter:
         seconds = now - self._began
         rate = (progress.done - self._first) / seconds if seconds > REPORT_SECONDS / 2 else None
         self.watch(progress, rate)
-        self.stopping |= services.runs.progress(
-            run=self.run_id,
-            phase=progress.phase,
-            done=progress.done,
-            total=progress.total,
-            unit=progress.unit,
-            rate=rate,
-        )
+        try:
+            self.stopping |= services.runs.progress(
+                run=self.run_id,
+                phase=progress.phase,
+                done=progress.done,
+                total=progress.total,
+                unit=progress.unit,
+                rate=rate,
+            )
+        except (OperationalError, InterfaceError) as error:
+            # Postgres is away for now: the work goes on, and the next report finds it back.
+            log.warning("Progress could not be reported.", run=self.run_id, error=str(error).strip())
+            connection.close()
 
     def should_stop(self) -> bool:
         return self.stopping

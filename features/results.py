@@ -48,7 +48,10 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceCard:
-    """One dictionary. The figures of the build are None until its dashboards are built."""
+    """One dictionary. The figures of the build are None until its dashboards are built.
+
+    `model_revision`, `precision`, `context_size` and `excluded` (what statistics leave out) are those of the build.
+    """
 
     id: int
     model: str
@@ -75,6 +78,10 @@ class SourceCard:
     dead: int | None = None
     dense: int | None = None
     running_run: int | None = None
+    model_revision: str = ""
+    precision: str = ""
+    context_size: int | None = None
+    excluded: str = ""
 
     @property
     def url(self) -> str:

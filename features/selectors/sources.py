@@ -146,6 +146,7 @@ def density_histogram(dictionary: Dictionary) -> Histogram | None:
 def as_source_card(dictionary: Dictionary, running: Mapping[int, int]) -> SourceCard:
     """Shape a dictionary whose facts are joined."""
     stats, tokenization = dictionary.stats, dictionary.tokenization
+    provenance = stats.get("provenance") or {}
     return SourceCard(
         id=dictionary.id,
         model=dictionary.model.slug,
@@ -172,4 +173,8 @@ def as_source_card(dictionary: Dictionary, running: Mapping[int, int]) -> Source
         dead=stats.get("dead"),
         dense=stats.get("dense"),
         running_run=running.get(dictionary.id),
+        model_revision=provenance.get("model_revision") or dictionary.model.revision,
+        precision=provenance.get("precision", ""),
+        context_size=tokenization.context_size if tokenization else None,
+        excluded=provenance.get("excluded", ""),
     )

@@ -319,6 +319,6 @@ def _require_build(card: SourceCard) -> None:
     if card.built_at is None:
         raise NotBuilt(
             f"{card.model}/{card.source} is not built, so the maxima of its features are not known.",
-            f"Build it first: `python manage.py build {card.model} {card.source}`.",
+            f"Build it first: `python manage.py build {card.model}/{card.source}`.",
             source=card.source,
         )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
+import time
 
 from benchmarks import weights
 from benchmarks.harness import Result
+from inference.dashboards import run_pass
 
-N_TOKENS = int(os.environ.get("FACET_BENCH_TOKENS", "1000000"))
+N_TOKENS = 1_000_000
 _AIM_SECONDS, _AIM_BYTES = 180, 2_000_000_000
 
 
@@ -61,10 +62,6 @@ def run() -> list[Result]:
 
 
 def _build(n_tokens: int) -> dict[str, object]:
-    import time
-
-    from inference.dashboards import run_pass
-
     loaded = weights.load()
     started = time.process_time()
     with tempfile.TemporaryDirectory() as workdir:

@@ -21,22 +21,21 @@ from inference.dashboards.accumulators import ShardAccumulator
 from inference.dashboards.corpus import Cancelled, read_contexts
 from inference.dashboards.encoding import Clock, ShardEncoder
 from inference.dashboards.examples import Places, Selection
-from inference.dashboards.geometry import decoder_neighbours, logit_effects, logit_path
+from inference.dashboards.geometry import decoder_neighbours, logit_effects
 from inference.dashboards.merging import DashboardBuilder, offer_partial
 from inference.dashboards.partials import PartialStore
+from inference.dashboards.provenance import facts_of, provenance_of
 from inference.dashboards.results import (
     ContextTable,
     DictionaryDashboard,
     DocumentRef,
     PassResult,
     Progress,
-    SkippedDocument,
 )
+from inference.dictionaries import check_fit
 from inference.dictionaries.dictionary import Dictionary
+from inference.errors import InvalidInput
 from inference.language_models import LanguageModel
-
-# Raise it when partial results change their meaning: older ones are then not resumed.
-LAYOUT = 1
 
 
 def run_pass(
@@ -57,10 +56,11 @@ def run_pass(
 
     `n_tokens` is a budget of text tokens; `precision` is the model's forward pass (float32, or bfloat16 by autocast),
     dictionaries always compute in their own type. Partial results go to a folder of their own under `workdir`, which
-    the caller removes once the result is stored. Raises Cancelled when `should_stop` says so, NothingToRead,
-    PassUnderWay, WorkFolderUnusable.
+    the caller removes once the result is stored. Raises Cancelled when `should_stop` says so, DictionaryDoesNotFit,
+    NothingToRead, PassUnderWay, WorkFolderUnusable.
     """
     started, clock = time.perf_counter(), Clock()
+    _check(model, dictionaries)
     with clock.stage("read"):
         contexts, skipped = read_contexts(
             model,
@@ -72,7 +72,9 @@ def run_pass(
             should_stop=should_stop,
         )
     shards = _shards(contexts, shard_tokens)
-    facts = _facts(model, dictionaries, contexts, precision=precision, batch_tokens=batch_tokens, n_shards=len(shards))
+    facts = facts_of(
+        model, dictionaries, contexts, precision=precision, batch_tokens=batch_tokens, n_shards=len(shards)
+    )
     store = PartialStore(Path(workdir), facts)
     running = _Pass(model, dictionaries, contexts, shards, store, clock, batch_tokens=batch_tokens, precision=precision)
     with store.owned():
@@ -93,7 +95,7 @@ def run_pass(
         contexts=contexts,
         dashboards=dashboards,
         skipped=skipped,
-        provenance=_provenance(facts, model, dictionaries, contexts, skipped, store.fingerprint),
+        provenance=provenance_of(facts, model, dictionaries, contexts, skipped, store.fingerprint),
         measurements=measurements,
     )
 
@@ -223,6 +225,21 @@ class _Pass:
         return int(self.contexts.indptr_c[n_contexts]) - n_contexts * self.contexts.has_bos
 
 
+def _check(model: LanguageModel, dictionaries: Mapping[str, Dictionary]) -> None:
+    if not dictionaries:
+        raise InvalidInput("There is no dictionary to build.", "Choose at least one dictionary of the model.")
+    for dictionary in dictionaries.values():
+        check_fit(
+            dictionary.config,
+            model_name=model.name,
+            family=model.family.name,
+            n_layers=model.n_layers,
+            d_model=model.d_model,
+            d_heads=model.n_heads * model.d_head,
+            d_mlp=model.d_mlp,
+        )
+
+
 def _shards(contexts: ContextTable, shard_tokens: int) -> list[range]:
     """Cut contexts into spans of as many whole ones as fit; full contexts make spans of equal size."""
     widest = int(np.diff(contexts.indptr_c).max())
@@ -238,63 +255,3 @@ def _split(arrays: Mapping[str, np.ndarray], sources: Mapping[str, Any]):
 
 def _encoding(done: int, contexts: ContextTable, message: str) -> Progress:
     return Progress(phase="encode", done=done, total=contexts.n_tokens, unit="tokens", message=message)
-
-
-def _facts(
-    model: LanguageModel,
-    dictionaries: Mapping[str, Dictionary],
-    contexts: ContextTable,
-    *,
-    precision: str,
-    batch_tokens: int,
-    n_shards: int,
-) -> dict[str, Any]:
-    """Return everything that decides a pass's numbers, JSON-ready."""
-    return {
-        "layout": LAYOUT,
-        "model": model.name,
-        "model_revision": model.revision,
-        "dictionaries": {source: _dictionary_facts(dictionary) for source, dictionary in dictionaries.items()},
-        "corpus": contexts.digest,
-        "n_tokens": contexts.n_tokens,
-        "n_contexts": len(contexts),
-        "bos": contexts.has_bos,
-        "model_dtype": str(model.dtype),
-        "precision": precision,
-        "batch_tokens": batch_tokens,
-        "n_shards": n_shards,
-        "device": model.device.type,
-        "torch": torch.__version__,
-    }
-
-
-def _dictionary_facts(dictionary: Dictionary) -> dict[str, Any]:
-    config = dictionary.config
-    return {
-        "sha256": config.sha256,
-        "architecture": config.architecture,
-        "k": config.k,
-        "hook_in": config.hook_in,
-        "hook_out": config.hook_out,
-        "normalize": config.normalize,
-        "dtype": str(dictionary.w_enc_fd.dtype),
-    }
-
-
-def _provenance(
-    facts: Mapping[str, Any],
-    model: LanguageModel,
-    dictionaries: Mapping[str, Dictionary],
-    contexts: ContextTable,
-    skipped: Sequence[SkippedDocument],
-    fingerprint: str,
-) -> dict[str, Any]:
-    return {
-        **facts,
-        "fingerprint": fingerprint,
-        "context_size": int(np.diff(contexts.indptr_c).max()),
-        "excluded": "BOS and padding" if contexts.has_bos else "padding",
-        "skipped_documents": len(skipped),
-        "duplicate_contexts": int((contexts.duplicate_of_c != np.arange(len(contexts))).sum()),
-        "logit_paths": {source: logit_path(model, dictionary) for source, dictionary in dictionaries.items()},
-    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -82,3 +84,14 @@ def test_values_keep_eleven_bits(values):
 
 def test_values_beyond_half_precision_are_clipped_and_not_infinite():
     assert packing.unpack_values(packing.pack_values([1e6, -1e6])).tolist() == [65504, -65504]
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 65_535), st.floats(0.01, 100)), max_size=5), max_size=8))
+def test_segments_pack_like_one_after_the_other(segments):
+    positions = np.array([position for segment in segments for position, _ in segment], dtype=np.uint16)
+    values = np.array([value for segment in segments for _, value in segment], dtype=np.float16)
+    bounds = np.concatenate([[0], np.cumsum([len(segment) for segment in segments])]).astype(int).tolist()
+    packed_positions, packed_values = packing.pack_segments(positions, values, bounds)
+    for number, (low, high) in enumerate(pairwise(bounds)):
+        assert packed_positions[number] == packing.pack_unsigned(positions[low:high])
+        assert packed_values[number] == packing.pack_values(values[low:high])

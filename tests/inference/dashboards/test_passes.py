@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from scipy.stats import kurtosis, skew
+import torch
 
 from inference.dashboards.bins import shown_edges
 from inference.dashboards.corpus import Cancelled, local_keys
 from inference.dashboards.examples import N_SILENT, N_TOP
 from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT, TOP
+from inference.dictionaries import load_dictionary
+from inference.dictionaries.config import DictionaryDoesNotFit
+from inference.errors import InvalidInput
 from tests.inference.dashboards.conftest import SHARD_TOKENS, all_arrays, make_setting
+from tests.tiny import tiny_dictionary
 
 SOURCES = ("1-res-topk", "2-att-topk", "1-tc-jump")
 
@@ -189,16 +195,12 @@ def test_result_does_not_depend_on_the_size_of_shards(setting, result, tmp_path,
 
 
 def test_result_does_not_depend_on_the_order_of_documents(setting, result, tmp_path):
-    from dataclasses import replace
-
     other = replace(setting, documents=setting.documents[::-1]).run(tmp_path)
     for name, array in all_arrays(other).items():
         np.testing.assert_array_equal(array, all_arrays(result)[name], err_msg=name)
 
 
 def test_logit_effects_follow_the_weights(setting, result):
-    import torch
-
     model = setting.model.module
     dictionary, board = setting.dictionaries["2-att-topk"], result.dashboards["2-att-topk"]
     gain = model.transformer.ln_f.weight
@@ -209,8 +211,10 @@ def test_logit_effects_follow_the_weights(setting, result):
     order = np.argsort(-effect, axis=1)
     np.testing.assert_array_equal(board.promoted_ids_fk, order[:, :20])
     np.testing.assert_array_equal(board.suppressed_ids_fk, order[:, ::-1][:, :20])
-    np.testing.assert_allclose(board.logit_skewness_f, skew(effect, axis=1), atol=1e-4)
-    np.testing.assert_allclose(board.logit_kurtosis_f, kurtosis(effect, axis=1), atol=1e-4)
+    standard = (effect - effect.mean(1, keepdims=True)) / effect.std(1, keepdims=True)
+    np.testing.assert_allclose(board.logit_deviation_f, effect.std(1), rtol=1e-4)
+    np.testing.assert_allclose(board.logit_skewness_f, (standard**3).mean(1), atol=1e-4)
+    np.testing.assert_allclose(board.logit_kurtosis_f, (standard**4).mean(1) - 3, atol=1e-4)
     np.testing.assert_array_equal(board.logit_histogram_fb.sum(1), effect.shape[1])
     unit = torch.nn.functional.normalize(dictionary.decoder_directions(), dim=1)
     cosine = (unit @ unit.T).fill_diagonal_(-2)
@@ -237,6 +241,38 @@ def test_cancelled_pass_stops_soon_and_resumes(setting, result, tmp_path):
     assert resumed.measurements["resumed_shards"] == 3
     for name, array in all_arrays(resumed).items():
         np.testing.assert_array_equal(array, all_arrays(result)[name], err_msg=name)
+
+
+def test_result_does_not_depend_on_the_number_of_threads(setting, result, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        other = all_arrays(setting.run(tmp_path))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    for name, array in all_arrays(result).items():
+        assert other[name].tobytes() == array.tobytes(), name
+
+
+def test_texts_have_no_bos_where_a_dictionary_was_trained_without(setting, tmp_path):
+    metadata = {"model_name": "tiny", "hook_name": "blocks.1.hook_resid_post", "prepend_bos": False}
+    path = tiny_dictionary(tmp_path, "standard", source="no-bos", metadata=metadata)
+    outcome = replace(setting, dictionaries={"no-bos": load_dictionary(path)}).run(tmp_path / "work", n_tokens=1000)
+    assert not outcome.contexts.has_bos
+    assert outcome.contexts.tokens(0)[0][0] != setting.model.bos_id
+    board = outcome.dashboards["no-bos"]
+    assert board.n_tokens == len(outcome.contexts.token_ids_t)
+    assert 0 in board.examples.positions_s
+    assert outcome.provenance["excluded"] == "padding"
+
+
+def test_dictionary_that_does_not_fit_is_refused_before_anything_is_read(setting, tmp_path):
+    path = tiny_dictionary(tmp_path, "topk", d_in=48, source="wide")
+    with pytest.raises(DictionaryDoesNotFit, match="48 wide"):
+        replace(setting, dictionaries={"wide": load_dictionary(path)}, documents=[]).run(tmp_path)
+    with pytest.raises(InvalidInput, match="no dictionary"):
+        replace(setting, dictionaries={}).run(tmp_path)
 
 
 def test_llama_family_runs_too(tmp_path):

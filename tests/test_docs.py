@@ -78,7 +78,7 @@ def quoted_commands() -> Iterator[tuple[str, str]]:
                 yield document.name, line.split("`")[0]
 
 
-@pytest.mark.parametrize(("document", "line"), quoted_commands())
+@pytest.mark.parametrize(("document", "line"), list(quoted_commands()))
 def test_every_command_line_in_the_documents_is_one_that_the_command_takes(document: str, line: str) -> None:
     name, *arguments = shlex.split(line, comments=True)
     load_command_class(get_commands()[name], name).create_parser("manage.py", name).parse_args(arguments)

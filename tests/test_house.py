@@ -1,6 +1,7 @@
 """The house rules that a machine can check: which way imports run, what the web loads, how files look."""
 
 import ast
+import importlib.metadata as metadata
 import os
 import re
 import subprocess
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from django.core.management import call_command
+from packaging.utils import canonicalize_name
 
 from explorer.local.layout import CHECKOUT
+from tests.local.test_install import locked
 
 PACKAGES = ("explorer", "features", "inference", "kernels")
 # What each stratum may import of ours. `inference.tasks` and `inference.streams` deliver work and are not of the core.
@@ -30,7 +33,9 @@ MAY_IMPORT = {
 WITHOUT_DJANGO = ("kernels", "inference", "demo")
 WEB_FRAMEWORK = {"celery", "django", "ninja", "psycopg", "redis"}
 HEAVY = ("torch", "transformers", "triton", "sklearn", "scipy")
-OURS = {"benchmarks", "demo", "tests", *PACKAGES}
+OURS = {"benchmarks", "demo", "docs", "tests", *PACKAGES}
+# Packages that `make interop` and benchmarks install for themselves.
+INTEROP = {"sae_lens", "transformer_lens", "sae_dashboard"}
 
 MAX_LINES = 500
 TEXT_SUFFIXES = {".py", ".html", ".css", ".js", ".md", ".toml", ".yml", ".yaml", ".lock", ".json", ".svg", ""}
@@ -87,6 +92,18 @@ def test_imports_run_one_way(module: str, path: Path) -> None:
             assert root not in WEB_FRAMEWORK, f"{module} imports {imported}: {stratum} works without it"
         if stratum in ("explorer", "features") and not module.startswith("explorer.local"):
             assert not imported.startswith("inference.tasks"), f"{module} imports tasks: send them by name"
+
+
+@pytest.mark.parametrize("package", sorted(OURS))
+def test_every_package_that_is_imported_is_locked(package: str) -> None:
+    providers = metadata.packages_distributions()
+    versions = locked("requirements.lock", *(["requirements-dev.lock"] if package in ("tests", "docs") else []))
+    for path in sorted((CHECKOUT / package).rglob("*.py")):
+        for root in {imported.partition(".")[0] for imported in imports_of(path)}:
+            if root in sys.stdlib_module_names or root in OURS or root in INTEROP:
+                continue
+            names = {canonicalize_name(name) for name in providers.get(root, ())}
+            assert names & set(versions), f"{path.relative_to(CHECKOUT)} imports {root}, which no lock has"
 
 
 WEB_PROCESS = """

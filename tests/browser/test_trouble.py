@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db]
 
 def test_a_lost_worker_is_said_and_the_retry_works(live_visitor: Page, worker: Workers, site: Site, server: str):
     page = live_visitor
-    page.goto(f"{server}/steer?f={site.source}/{site.feature}@2&text=def%20&n=256")
+    page.goto(f"{server}/steer?f={site.source}/{site.feature}@2&text=def%20&n=200")
     page.get_by_role("button", name="Generate").click()
     page.locator("[data-side] i").nth(6).wait_for()
     worker.kill("engine")
@@ -23,13 +23,13 @@ def test_a_lost_worker_is_said_and_the_retry_works(live_visitor: Page, worker: W
     assert page.locator("[data-side] i").count() > 6  # what was generated stays
     worker.start("engine")
     problem.get_by_role("button", name="Try again").click()
-    expect(page.locator("[data-status]")).to_contain_text("256 tokens", timeout=120_000)
+    expect(page.locator("[data-status]")).to_contain_text("200 tokens", timeout=120_000)
 
 
 def test_a_text_beyond_the_window_names_the_limit_and_offers_to_cut(live_visitor: Page, site: Site, server: str):
     page = live_visitor
     page.goto(f"{server}/prompt")
-    page.get_by_label("Text").fill("def " * 600)
+    page.get_by_label("Text", exact=True).fill("def " * 600)
     page.get_by_role("button", name="Run").click()
     expect(page.locator("#prompt-result")).to_contain_text("256")
     page.get_by_role("button", name="Cut the text to fit").click()

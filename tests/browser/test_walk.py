@@ -33,10 +33,13 @@ def test_a_new_user_walks_from_home_to_steered_text(live_visitor: Page, site: Si
     assert re.search(r"/corpora/python/\d+#L\d+", source.get_attribute("href"))
 
     # The test box lights up while typing, and its text belongs to the address.
-    peak = page.locator("#group-0 .example .tokens").first.inner_text().replace("↵", "\n")
+    example = page.locator("#group-0 .example").first
+    recorded = float(example.locator(".peak i").get_attribute("data-v"))
     page.keyboard.press("t")
-    page.keyboard.insert_text(peak[:400])
+    page.keyboard.insert_text(example.locator(".tokens").text_content())
     expect(page.locator("#test-result i[data-v]").first).to_be_visible()
+    seen = page.locator("#test-result i[data-v]").evaluate_all("(all) => Math.max(...all.map((i) => Number(i.dataset.v)))")
+    assert seen == pytest.approx(recorded, rel=2e-3)  # examples are kept in half precision
     expect(page.locator("#test-result")).to_contain_text("of its maximum")
     expect(page).to_have_url(re.compile(r"[?&]text="))
     page.reload()
@@ -44,7 +47,7 @@ def test_a_new_user_walks_from_home_to_steered_text(live_visitor: Page, site: Si
 
     # The prompt page says which features fire where.
     page.get_by_role("link", name="Prompt", exact=False).first.click()
-    page.get_by_label("Text").fill("def area(self, radius): return radius * radius")
+    page.get_by_label("Text", exact=True).fill("def area(self, radius): return radius * radius")
     page.keyboard.press("Enter")
     fired = page.locator("[data-fired] li")
     expect(fired.first).to_be_visible()
@@ -102,7 +105,7 @@ def test_what_people_write_survives(visitor: Page, site: Site, server: str):
     page.get_by_role("button", name="Comment").click()
     expect(page.locator("#comments .comment")).to_contain_text("Seen in argparse.")
 
-    page.locator("body").click(position={"x": 5, "y": 500})
+    page.locator("#feature-label").click()
     page.keyboard.press("b")
     page.keyboard.type("Parameters")
     page.keyboard.press("Enter")

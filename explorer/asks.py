@@ -264,7 +264,7 @@ def _prompt_feature(
         mean=feature["mean"],
         share=peak / maximum if maximum else None,
         maximum=maximum,
-        density=row.density if maximum else None,
+        density=row.density if row and maximum else None,
         values=tuple(
             TokenValue(position=place, value=value, level=ramp_level(value, maximum or peak))
             for place, value in zip(feature["positions"], feature["values"], strict=True)

@@ -123,9 +123,9 @@ class PromptQuery:
             sources=tuple(dict.fromkeys(source for source in params.getlist("source") if source)),
             text=form_text(params.get("text", "")),
             rank=params.get("rank") or "max",
-            density=_number(params, "density", None, low=0.0, high=1.0),
+            density=_number(params, "density", low=0.0, high=1.0),
             at=params.get("at", "").strip(),
-            top=int(_number(params, "top", 50, low=1, high=MAX_TOP)),
+            top=int(_number(params, "top", low=1, high=MAX_TOP) or 50),
             truncate=params.get("truncate") in ("1", "on", "true"),
         )
         query.check()
@@ -220,14 +220,15 @@ class SteerQuery:
         if params.get("add_source") and params.get("add_index"):
             added = f"{params['add_source']}/{params['add_index']}"
             edits.append(EditQuery.parse(added, strength=params.get("add_strength")))
+        temperature = _number(params, "t", low=0.0, high=5.0)
         query = cls(
             model=params.get("model", ""),
             text=form_text(params.get("text", "")),
             edits=tuple(edits),
-            n_tokens=int(_number(params, "n", 48, low=1, high=MAX_TOKENS)),
-            temperature=_number(params, "t", 0.7, low=0.0, high=5.0),
-            top_p=_number(params, "p", 1.0, low=0.01, high=1.0),
-            seed=int(_number(params, "seed", 0, low=0, high=2**31 - 1)),
+            n_tokens=int(_number(params, "n", low=1, high=MAX_TOKENS) or 48),
+            temperature=0.7 if temperature is None else temperature,
+            top_p=_number(params, "p", low=0.01, high=1.0) or 1.0,
+            seed=int(_number(params, "seed", low=0, high=2**31 - 1) or 0),
             truncate=params.get("truncate") in ("1", "on", "true"),
         )
         query.check()
@@ -259,10 +260,11 @@ def form_text(value: str) -> str:
     return value.replace("\r\n", "\n")
 
 
-def _number(params: QueryDict, name: str, default: float | None, *, low: float, high: float) -> float | None:
+def _number(params: QueryDict, name: str, *, low: float, high: float) -> float | None:
+    """Return a number in [low, high], None where the field is empty."""
     raw = params.get(name, "").strip()
     if not raw:
-        return default
+        return None
     try:
         value = float(raw)
     except ValueError as error:

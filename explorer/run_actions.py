@@ -61,6 +61,7 @@ async def states(run_id: int) -> AsyncIterator[RunCard | None]:
     While Postgres is away the last state stands, and looking goes on.
     """
     seen: RunCard | None = None
+    card: RunCard | None
     seen_at = time.monotonic()
     while True:
         try:

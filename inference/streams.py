@@ -77,7 +77,7 @@ def connect(url: str, *, retries: int = 6) -> redis.Redis:
     )
 
 
-def entry(event: str, data: dict[str, Any]) -> dict[str, str]:
+def entry(event: str, data: dict[str, Any]) -> dict[Any, Any]:
     """Return the stream entry of an event."""
     return {"event": event, "data": json.dumps(data, ensure_ascii=False, separators=(",", ":"))}
 
@@ -98,9 +98,10 @@ class Publisher:
 
     def stop_reason(self) -> str | None:
         """Return why to stop: "cancelled" on request, "abandoned" when nobody listens any more; None to go on."""
-        cancelled, leased = (
-            self.client.pipeline(transaction=False).exists(cancel_key(self.job)).exists(lease_key(self.job)).execute()
-        )
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.exists(cancel_key(self.job))
+        pipeline.exists(lease_key(self.job))
+        cancelled, leased = pipeline.execute()
         if cancelled:
             return "cancelled"
         return None if leased else "abandoned"
@@ -157,7 +158,7 @@ class Heartbeat(threading.Thread):
 
 def living_workers(client: redis.Redis, queue: str) -> dict[str, str]:
     """Return the state ("starting" or "ready") of every living worker of a queue, by name; forget the dead."""
-    names = sorted(client.smembers(workers_key(queue)))
+    names = sorted(map(str, client.smembers(workers_key(queue))))
     if not names:
         return {}
     values = client.mget([worker_key(name) for name in names])

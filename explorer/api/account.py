@@ -12,13 +12,13 @@ router = Router(tags=["account"])
 
 
 @router.post("/token", response=schemas.TokenOut, operation_id="token")
-def token(request: HttpRequest, body: schemas.TokenIn):
+def token(request: HttpRequest, body: schemas.TokenIn) -> schemas.TokenOut:
     """Return a bearer token for an account; changing the password ends all tokens of the account."""
     return schemas.TokenOut(token=token_for(body.username, body.password), days=TOKEN_DAYS)
 
 
 @router.get("/me", response=schemas.Account, operation_id="me")
-def me(request: HttpRequest):
+def me(request: HttpRequest) -> schemas.Account:
     """Return who the caller is, by session or by token; an empty name for a visitor."""
     user = reader(request)
     return schemas.Account(username=user.get_username() if user else "")

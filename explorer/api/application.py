@@ -1,7 +1,5 @@
 """The API as one object, which explorer.views.live_urls puts under /api/v1/."""
 
-from __future__ import annotations
-
 from ninja import NinjaAPI
 
 from explorer.api import account, annotations, catalogue, errors, lists, live, runs

@@ -76,7 +76,14 @@ def reader(request: HttpRequest) -> AbstractBaseUser | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return _bearer(token.strip())
-    return request.user if request.user.is_authenticated else None
+    return request.user if isinstance(request.user, AbstractBaseUser) else None
+
+
+def caller(request: HttpRequest) -> AbstractBaseUser:
+    """Return who writes; for operations behind SIGNED_IN."""
+    if not isinstance(request.user, AbstractBaseUser):
+        raise SignInRequired("Writing needs an account.", "Sign in, or send a bearer token.")
+    return request.user
 
 
 def _bearer(token: str) -> AbstractBaseUser:

@@ -11,6 +11,7 @@ from ninja import Query, Router, Schema
 from explorer.api.auth import reader
 from features import selectors
 from features.results import (
+    DocumentPage,
     ExampleGroup,
     FeatureCard,
     FeatureRow,
@@ -53,38 +54,38 @@ class Filters(Schema):
 
 
 @router.get("/models", response=list[ModelCard], operation_id="models")
-def models(request: HttpRequest):
+def models(request: HttpRequest) -> list[ModelCard]:
     """Return all models."""
     return list(selectors.home().models)
 
 
 @router.get("/models/{model}", response=ModelPage, operation_id="model")
-def model(request: HttpRequest, model: str):
+def model(request: HttpRequest, model: str) -> ModelPage:
     """Return a model and its sources, in order of depth."""
     return selectors.model_page(model)
 
 
 @router.get("/sources/{model}/{source}", response=SourceCard, operation_id="source")
-def source(request: HttpRequest, model: str, source: str):
+def source(request: HttpRequest, model: str, source: str) -> SourceCard:
     """Return one source: its hook points, its weights' digest, and the figures of its build."""
     return selectors.source_card(model, source)
 
 
 @router.get("/sources/{model}/{source}/features", response=SourcePage, operation_id="features")
-def features(request: HttpRequest, model: str, source: str, filters: Query[Filters]):
+def features(request: HttpRequest, model: str, source: str, filters: Query[Filters]) -> SourcePage:
     """Return one page of a source's features, filtered and sorted; `sort` takes a leading "-" for descending."""
     return selectors.source_page(model, source, filters.values())
 
 
 @router.get("/features/{model}/random", response=FeatureRow, operation_id="random_feature")
-def random_feature(request: HttpRequest, model: str, source: str = ""):
+def random_feature(request: HttpRequest, model: str, source: str = "") -> FeatureRow:
     """Return a feature that fires, at random, of one source or of all."""
     address = selectors.random_feature(model, source or None)
     return selectors.feature_rows([address])[address]
 
 
 @router.get("/features/{model}/{source}/{int:index}", response=FeatureCard, operation_id="feature")
-def feature(request: HttpRequest, model: str, source: str, index: int):
+def feature(request: HttpRequest, model: str, source: str, index: int) -> FeatureCard:
     """Return everything that a feature's page shows, except examples."""
     return selectors.feature_card(model, source, index, reader(request))
 
@@ -98,7 +99,7 @@ def examples(
     group: int | None = None,
     offset: int = 0,
     limit: int = 10,
-):
+) -> list[ExampleGroup]:
     """Return examples of every group, `limit` each, or of one group from `offset` on."""
     if not (offset >= 0 and 1 <= limit <= MAX_PER_PAGE):
         raise InvalidInput(
@@ -110,7 +111,13 @@ def examples(
     return [selectors.example_group(card.id, index, group, offset, limit)]
 
 
+@router.get("/documents/{corpus}/{int:ordinal}", response=DocumentPage, operation_id="document")
+def document(request: HttpRequest, corpus: str, ordinal: int) -> DocumentPage:
+    """Return a document of a corpus by lines, as it is on disk now."""
+    return selectors.document(corpus, ordinal)
+
+
 @router.get("/search", response=SearchResults, operation_id="search")
-def search(request: HttpRequest, q: str, model: str = "", source: str = "", limit: int = 20):
+def search(request: HttpRequest, q: str, model: str = "", source: str = "", limit: int = 20) -> SearchResults:
     """Search explanations, peak tokens, promoted tokens and contexts; docs/api.md has the language of queries."""
     return selectors.search(q, model or None, source or None, limit)

@@ -14,7 +14,7 @@ router = Router(tags=["live"])
 
 
 @router.post("/activations", response=list[TestedText], operation_id="test_activations")
-def activations(request: HttpRequest, body: schemas.ActivationsIn):
+def activations(request: HttpRequest, body: schemas.ActivationsIn) -> list[TestedText]:
     """Return the activations of chosen features on a text, one value per token."""
     tested = asks.test_texts(
         model=body.model, source=body.source, indices=body.indices, text=body.text, truncate=body.truncate
@@ -23,7 +23,7 @@ def activations(request: HttpRequest, body: schemas.ActivationsIn):
 
 
 @router.post("/prompt", response=PromptResult, operation_id="prompt_features")
-def prompt(request: HttpRequest, body: schemas.PromptIn):
+def prompt(request: HttpRequest, body: schemas.PromptIn) -> PromptResult:
     """Return the features that fire in a text, ranked, of one or several sources in one pass of the model."""
     query = PromptQuery(
         model=body.model,
@@ -40,7 +40,7 @@ def prompt(request: HttpRequest, body: schemas.PromptIn):
 
 
 @router.post("/steer", response={200: SteerResult, 202: SteerJob}, operation_id="steer")
-def steer(request: HttpRequest, body: schemas.SteerIn):
+def steer(request: HttpRequest, body: schemas.SteerIn) -> Status[SteerResult | SteerJob]:
     """Generate a default and a steered text: wait for both, or follow the events at `events_url` (SSE)."""
     query = SteerQuery(
         model=body.model,
@@ -60,13 +60,13 @@ def steer(request: HttpRequest, body: schemas.SteerIn):
 
 
 @router.post("/jobs/{job_id}/cancel", response={204: None}, operation_id="cancel_job")
-def cancel(request: HttpRequest, job_id: Path[str]):
+def cancel(request: HttpRequest, job_id: Path[str]) -> Status[None]:
     """Stop a live request; its stream ends with what there is."""
     live.cancel(job_id)
     return Status(204, None)
 
 
 @router.get("/workers", response=EngineStatus, operation_id="workers")
-def workers(request: HttpRequest):
+def workers(request: HttpRequest) -> EngineStatus:
     """Return the workers that are alive and how many live requests wait."""
     return live.engine_status()

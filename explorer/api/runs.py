@@ -8,12 +8,11 @@ from dataclasses import asdict
 
 from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
+from django.http import HttpRequest, StreamingHttpResponse
 from ninja import Router, Status
 
 from explorer.api import schemas
-from explorer.api.auth import SIGNED_IN
+from explorer.api.auth import SIGNED_IN, caller
 from explorer.live.sse import event_stream, frame, opening
 from explorer.run_actions import cancel_run, create_build, resume_run, states
 from features import selectors
@@ -23,41 +22,41 @@ router = Router(tags=["runs"])
 
 
 @router.get("/runs", response=list[RunCard], operation_id="runs")
-def runs(request: HttpRequest):
+def runs(request: HttpRequest) -> list[RunCard]:
     """Return the newest runs, without their logs."""
     return list(selectors.runs())
 
 
 @router.get("/runs/{int:run_id}", response=RunCard, operation_id="run")
-def run(request: HttpRequest, run_id: int):
+def run(request: HttpRequest, run_id: int) -> RunCard:
     """Return a run with the end of its log."""
     return selectors.run(run_id)
 
 
 @router.get("/runs/{int:run_id}/events", operation_id="run_events")
-async def events(request: HttpRequest, run_id: int) -> HttpResponseBase:
+async def events(request: HttpRequest, run_id: int) -> StreamingHttpResponse:
     """Stream the run as Server-Sent Events: `run` with its JSON whenever it changes, `end` once it is over."""
     await sync_to_async(selectors.run)(run_id)
     return event_stream(_frames(run_id))
 
 
 @router.post("/runs", response={201: RunCard}, auth=SIGNED_IN, operation_id="create_run")
-def create(request: HttpRequest, body: schemas.RunIn):
+def create(request: HttpRequest, body: schemas.RunIn) -> Status[RunCard]:
     """Start to build the dashboards of one or several sources of a model."""
     card = create_build(
-        model=body.model, sources=body.sources, corpus=body.corpus, n_tokens=body.n_tokens, user=request.user
+        model=body.model, sources=body.sources, corpus=body.corpus, n_tokens=body.n_tokens, user=caller(request)
     )
     return Status(201, card)
 
 
 @router.post("/runs/{int:run_id}/cancel", response=RunCard, auth=SIGNED_IN, operation_id="cancel_run")
-def cancel(request: HttpRequest, run_id: int):
+def cancel(request: HttpRequest, run_id: int) -> RunCard:
     """Ask the worker to stop; finished shards are kept for a resume."""
     return cancel_run(run_id)
 
 
 @router.post("/runs/{int:run_id}/resume", response=RunCard, auth=SIGNED_IN, operation_id="resume_run")
-def resume(request: HttpRequest, run_id: int):
+def resume(request: HttpRequest, run_id: int) -> RunCard:
     """Take up a run that failed, was cancelled or lost its worker."""
     return resume_run(run_id)
 

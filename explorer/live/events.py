@@ -80,7 +80,7 @@ async def is_over(job: str, last_id: str) -> bool:
     """Say whether the reader that saw `last_id` has seen the end."""
     async with client() as valkey:
         try:
-            last = await valkey.xrevrange(streams.stream_key(job), count=1)
+            last: Any = await valkey.xrevrange(streams.stream_key(job), count=1)
         except streams.GONE:
             return False
     return bool(last) and last[0][1]["event"] in streams.FINAL_EVENTS and order(last[0][0]) <= order(last_id)
@@ -159,7 +159,7 @@ class _Reader:
             await self._find_worker()
             self._resumed = True
         await self.valkey.set(streams.lease_key(self.job), "1", ex=streams.LEASE_SECONDS)
-        answer = await self.valkey.xread({self.key: self.last_id}, count=512, block=int(POLL_SECONDS * 1000))
+        answer: Any = await self.valkey.xread({self.key: self.last_id}, count=512, block=int(POLL_SECONDS * 1000))
         events = []
         self._seen = self._seen or bool(answer)
         for entry_id, fields in answer[0][1] if answer else []:
@@ -174,7 +174,8 @@ class _Reader:
         return events
 
     async def _find_worker(self) -> None:
-        for _, fields in await self.valkey.xrange(self.key, count=4):
+        first: Any = await self.valkey.xrange(self.key, count=4)
+        for _, fields in first:
             if fields["event"] == "started":
                 self.worker = json.loads(fields["data"])["worker"]
 
@@ -198,7 +199,7 @@ class _Reader:
         return await self._examine_queue()
 
     async def _examine_queue(self) -> list[Event]:
-        names = await self.valkey.smembers(streams.workers_key(self.queue))
+        names: Any = await self.valkey.smembers(streams.workers_key(self.queue))
         values = await self.valkey.mget([streams.worker_key(name) for name in names]) if names else []
         states = [json.loads(value)["state"] for value in values if value]
         if not states:

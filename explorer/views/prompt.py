@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
@@ -91,7 +91,7 @@ def status_of(error: PageError | None) -> int:
     return 503 if error.retry else 422
 
 
-def _query(params) -> tuple[PromptQuery, PageError | None]:
+def _query(params: QueryDict) -> tuple[PromptQuery, PageError | None]:
     try:
         return PromptQuery.from_params(params), None
     except FacetError as error:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from explorer import asks
 from explorer.live_queries import MAX_TEXT_BYTES, MAX_TOKENS, SteerQuery
-from explorer.live_values import PageError, SteerView
+from explorer.live_values import PageError, SteerFeature, SteerView
 from explorer.views.prompt import status_of
 from features import selectors
 from inference.errors import FacetError
@@ -64,7 +64,7 @@ def steer_view(query: SteerQuery, *, error: PageError | None = None) -> SteerVie
     if not query.model and models:
         chosen = models[0]
         query = replace(query, model=chosen.slug)
-    features = ()
+    features: tuple[SteerFeature, ...] = ()
     if chosen and query.edits and error is None:
         try:
             features = asks.steer_features(query)
@@ -94,7 +94,7 @@ def steer_view(query: SteerQuery, *, error: PageError | None = None) -> SteerVie
     )
 
 
-def _query(params) -> tuple[SteerQuery, PageError | None]:
+def _query(params: QueryDict) -> tuple[SteerQuery, PageError | None]:
     try:
         return SteerQuery.from_params(params), None
     except FacetError as error:

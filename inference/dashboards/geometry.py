@@ -19,6 +19,7 @@ from torch import Tensor
 
 from inference.dictionaries.dictionary import Dictionary
 from inference.language_models import LanguageModel
+from inference.norms import gain
 
 N_NEIGHBOURS, N_TOKENS, LOGIT_BINS = 16, 20, 40
 _CHUNK_ELEMENTS = 1 << 22
@@ -68,8 +69,10 @@ def logit_effects(model: LanguageModel, dictionary: Dictionary) -> LogitEffects:
     if model.family.norm.centred:
         direction_fd = direction_fd - direction_fd.mean(1, keepdim=True)
     norm = model.module.get_submodule(model.family.sites["ln_final.hook_normalized"].module)
-    direction_fd = direction_fd * (norm.weight.float() + model.family.norm.offset)
-    w_u_vd = model.module.get_output_embeddings().weight.float()
+    gain_d = gain(norm, model.family.norm)
+    if gain_d is not None:
+        direction_fd = direction_fd * gain_d.float()
+    w_u_vd = model.unembedding.weight.float()
     w_u_vd = w_u_vd - w_u_vd.mean(0)
     parts = [_reduced(chunk_cd @ w_u_vd.T) for chunk_cd in direction_fd.split(_rows(len(w_u_vd)))]
     return LogitEffects(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})

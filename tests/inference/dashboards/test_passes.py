@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from inference.dashboards import pairs
 from inference.dashboards.bins import shown_edges
 from inference.dashboards.corpus import Cancelled, local_keys
 from inference.dashboards.examples import N_SILENT, N_TOP
@@ -255,6 +256,16 @@ def test_result_does_not_depend_on_the_number_of_threads(setting, result, tmp_pa
         assert other[name].tobytes() == array.tobytes(), name
 
 
+def test_lower_precision_is_stated_and_close(setting, result, tmp_path):
+    other = setting.run(tmp_path, precision="bfloat16")
+    assert (result.provenance["precision"], other.provenance["precision"]) == ("float32", "bfloat16")
+    assert other.provenance["fingerprint"] != result.provenance["fingerprint"]
+    for source, board in result.dashboards.items():
+        assert other.dashboards[source].l0_mean == pytest.approx(board.l0_mean, rel=0.05)
+        near = np.corrcoef(board.firing_count_f, other.dashboards[source].firing_count_f)[0, 1]
+        assert near > 0.98
+
+
 def test_texts_have_no_bos_where_a_dictionary_was_trained_without(setting, tmp_path):
     metadata = {"model_name": "tiny", "hook_name": "blocks.1.hook_resid_post", "prepend_bos": False}
     path = tiny_dictionary(tmp_path, "standard", source="no-bos", metadata=metadata)
@@ -289,3 +300,13 @@ def encoding(moments):
 def rows_of(examples, feature, group):
     rows = np.array(examples.of_feature(feature), dtype=np.int64)
     return rows[examples.group_x[rows] == group]
+
+
+def test_pairs_of_large_dictionaries_survive_shards(setting, result, tmp_path, monkeypatch):
+    monkeypatch.setattr(pairs, "LARGEST_EXACT", 10)
+    other = setting.run(tmp_path)
+    for source, board in other.dashboards.items():
+        assert not board.co_firing_exact
+        # Small enough for every pair to be among the most frequent: the lower bounds are the counts.
+        np.testing.assert_array_equal(board.co_firing_ids_fk, result.dashboards[source].co_firing_ids_fk)
+        np.testing.assert_array_equal(board.co_firing_counts_fk, result.dashboards[source].co_firing_counts_fk)

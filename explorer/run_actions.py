@@ -47,6 +47,14 @@ def resume_run(run_id: int) -> RunCard:
     return selectors.run(run_id)
 
 
+def _look(run_id: int) -> RunCard:
+    try:
+        return selectors.run(run_id)
+    finally:
+        # A stream may last for hours: it holds no connection between two looks, and never a broken one.
+        live.release_database()
+
+
 def _send(run_id: int) -> None:
     try:
         live.enqueue_run(run_id)
@@ -65,7 +73,7 @@ async def states(run_id: int) -> AsyncIterator[RunCard | None]:
     seen_at = time.monotonic()
     while True:
         try:
-            card = await sync_to_async(selectors.run)(run_id)
+            card = await sync_to_async(_look)(run_id)
         except (OperationalError, InterfaceError):
             card = seen
         if card is not None and card != seen:

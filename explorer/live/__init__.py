@@ -2,7 +2,7 @@
 
 from explorer.live.errors import Cancelled, EngineBusy, JobUnknown, LiveTimeout, NoWorker, ValkeyGone
 from explorer.live.events import Event, follow, is_over
-from explorer.live.jobs import cancel, engine_status, enqueue_run, submit, wait
+from explorer.live.jobs import cancel, engine_status, enqueue_run, release_database, submit, wait
 
 __all__ = [
     "Cancelled",
@@ -17,6 +17,7 @@ __all__ = [
     "enqueue_run",
     "follow",
     "is_over",
+    "release_database",
     "submit",
     "wait",
 ]

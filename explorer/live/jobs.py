@@ -12,6 +12,7 @@ from typing import Any
 import redis
 from asgiref.sync import async_to_sync
 from django.conf import settings
+from django.db import connections
 from kombu.exceptions import OperationalError
 
 from explorer.celery import app
@@ -87,6 +88,7 @@ def wait(job: str, *, timeout: float = 60.0, queue: str = "engine") -> dict[str,
         LiveTimeout: after `timeout` seconds; the job is cancelled.
         ValkeyGone: where Valkey stays away.
     """
+    release_database()
     return async_to_sync(_last_data)(job, timeout=timeout, queue=queue)
 
 
@@ -99,6 +101,13 @@ async def _last_data(job: str, *, timeout: float, queue: str) -> dict[str, Any]:
     if last.name == "error":
         raise FacetError.from_dict(last.data)
     return last.data
+
+
+def release_database() -> None:
+    """Give this thread's connections back to the pool: who waits for something else must not hold one."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
 
 
 def cancel(job: str, *, queue: str = "engine") -> None:

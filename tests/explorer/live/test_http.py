@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPResponse
 from urllib.parse import urlencode, urlsplit
 
@@ -11,6 +15,7 @@ import pytest
 
 from inference import streams
 
+WAITING = 12  # more than the pool of the web process has connections
 STEER = {
     "model": "tiny",
     "text": "def f",
@@ -99,6 +104,24 @@ def test_a_reader_that_leaves_shortens_the_lease(world, worker, client, valkey):
     stored = streams.connect(valkey)
     key = streams.lease_key(job["job_id"])
     assert 0 <= stored.ttl(key) <= streams.LEASE_SECONDS or stored.exists(key) == 0
+
+
+def test_who_waits_for_the_engine_holds_no_connection_to_postgres(world, worker, client):
+    pid = worker.running["engine"].pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(WAITING) as pool:
+            waiting = [
+                pool.submit(client.json, "POST", "/api/v1/prompt", {"model": "tiny", "text": "def f(x):"})
+                for _ in range(WAITING)
+            ]
+            while client.json("GET", "/api/v1/workers")[1]["waiting"] < WAITING:
+                time.sleep(0.05)
+            assert client.open("GET", "/tiny").status == 200
+            os.kill(pid, signal.SIGCONT)
+            assert {future.result()[0] for future in waiting} == {200}
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_the_prompt_api_ranks_features(world, worker, client):

@@ -104,7 +104,7 @@ def render_error(request: HttpRequest, error: FacetError) -> HttpResponse:
     if request.path.startswith("/api/"):
         body = {k: v for k, v in error.as_dict().items() if k != "status"} | {"request_id": request_id}
         return JsonResponse({"error": body}, status=error.status)
-    context = {"error": error, "request_id": request_id, "request": request}
+    context = {"error": error, "request_id": request_id, "request": request, "unavailable": error.status == 503}
     if request.headers.get("HX-Request") == "true":
         body = render_to_string("_problem.html", context)
         return HttpResponse(body, status=error.status, headers={"X-Facet-Fragment": "problem"})

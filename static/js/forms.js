@@ -6,6 +6,9 @@ export function setUpForms() {
   document.addEventListener("htmx:beforeRequest", (event) => event.detail.target?.classList.add("busy"));
   document.addEventListener("htmx:afterRequest", (event) => event.detail.target?.classList.remove("busy"));
   document.addEventListener("htmx:beforeSwap", onProblem);
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.successful && event.target.matches?.("[data-reload]")) location.reload();
+  });
   document.addEventListener("htmx:configRequest", (event) => {
     if (!event.target.matches?.("form[data-filters]")) return; // an address names only what differs from the defaults
     for (const [name, value] of [...event.detail.parameters]) {

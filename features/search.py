@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from features.words import storable
+
 MAX_LENGTH = 500
 MAX_TERMS = 12
 CHIPS = ("label", "ctx", "tok", "promotes", "density")
@@ -61,7 +63,7 @@ class Query:
 
 def parse(text: str) -> Query:
     """Parse what was typed; nothing is an error: what cannot be understood is listed in `ignored`."""
-    cut = text.replace("\0", " ")[:MAX_LENGTH]
+    cut = storable(text)[:MAX_LENGTH]
     found: dict[str, list[str]] = {"words": [], "label": [], "ctx": [], "tok": [], "promotes": []}
     low = high = None
     ignored = [] if len(text) <= MAX_LENGTH else [f"beyond {MAX_LENGTH} characters"]
@@ -84,7 +86,7 @@ def parse(text: str) -> Query:
             # A colon after any other word is text: `def f(x: int)`, `https:`.
             found["words"].append(value if chip is None else f"{chip}:{value}")
     return Query(
-        text=text,
+        text=storable(text),
         words=tuple(found["words"]),
         labels=tuple(found["label"]),
         contexts=tuple(found["ctx"]),

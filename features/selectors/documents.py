@@ -13,6 +13,7 @@ from inference.errors import NotFound
 
 def document(corpus: str, ordinal: int) -> DocumentPage:
     """Return the text of a document by lines; raise NotFound where it is unknown or gone. One query."""
+    corpus = storable(corpus)
     row = Document.objects.filter(corpus__slug=corpus, ordinal=ordinal).select_related("corpus").first()
     if row is None:
         names = list(Corpus.objects.values_list("slug", flat=True))

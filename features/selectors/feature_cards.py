@@ -20,6 +20,7 @@ from features.selectors.lists import lists_for_feature
 from features.selectors.sources import DENSE, active_runs, as_source_card, dictionary_at
 from features.selectors.suggestions import UnknownAddress, no_index, no_model, no_source
 from features.statistics import moments, wilson_interval
+from features.words import storable
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -98,6 +99,7 @@ def random_feature(model: str, source: str | None = None) -> Address:
     A dictionary is as likely as it is large. One that hardly ever fires may give a dead feature. Raises
     UnknownAddress or NotBuilt. Two queries.
     """
+    model, source = storable(model), None if source is None else storable(source)
     dictionaries = Dictionary.objects.filter(model__slug=model)
     if source is not None:
         dictionaries = dictionaries.filter(source=source)

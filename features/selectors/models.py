@@ -9,6 +9,7 @@ from features.models import Dictionary, LanguageModel, Release
 from features.results import Home, ModelCard, ModelPage, ReleaseCard
 from features.selectors.sources import active_runs, as_source_card
 from features.selectors.suggestions import no_model
+from features.words import storable
 
 LATEST = 6
 
@@ -36,6 +37,7 @@ def home() -> Home:
 
 def model_page(slug: str) -> ModelPage:
     """Return a model and its dictionaries in order of depth; raise UnknownAddress. Three queries."""
+    slug = storable(slug)
     model = _models().filter(slug=slug).first()
     if model is None:
         raise no_model(slug)

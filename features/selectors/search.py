@@ -12,6 +12,7 @@ from features.selectors.context_hits import as_context_hits, features_in_context
 from features.selectors.feature_rows import Address, feature_rows
 from features.selectors.search_sql import Chips, by_density, by_explanation, by_token, token_ids_of_terms
 from features.selectors.suggestions import no_model, no_source
+from features.words import storable
 
 MAX_RESULTS = 100
 Found = dict[Address, str]
@@ -24,7 +25,7 @@ def search(query: str, model: str | None = None, source: str | None = None, limi
     found. At most eleven queries.
     """
     parsed = parse(query)
-    scope = _scope(model, source)
+    scope = _scope(storable(model or ""), storable(source or ""))
     limit = min(max(1, limit), MAX_RESULTS)
     if parsed.is_empty or not scope:
         return _results(parsed, {})
@@ -76,7 +77,7 @@ def _results(
     )
 
 
-def _scope(model: str | None, source: str | None) -> dict[int, Dictionary]:
+def _scope(model: str, source: str) -> dict[int, Dictionary]:
     dictionaries = Dictionary.objects.with_facts()
     if model:
         dictionaries = dictionaries.filter(model__slug=model)

@@ -11,10 +11,11 @@ from features.querysets import FeatureQuerySet
 from features.results import FeatureRow, Histogram, Page, SourceCard, SourceFilters, SourcePage
 from features.selectors.feature_rows import as_feature_row, labels_of, row_columns, texts_of_rows
 from features.selectors.suggestions import no_source
-from features.words import fold
+from features.words import fold, storable
 
 DENSE = 0.1
 MAX_TOKENS = 200
+MAX_PER_PAGE = 500
 _COLUMNS = {"index": "index", "density": "firing_count", "maximum": "maximum", "entropy": "token_entropy"}
 _ALL = SourceFilters(sort="", page=1, per_page=1)
 
@@ -27,6 +28,7 @@ def active_runs() -> dict[int, int]:
 
 def dictionary_at(model: str, source: str) -> Dictionary:
     """Return the dictionary at an address with its facts joined; raise UnknownAddress. One query."""
+    model, source = storable(model), storable(source)
     dictionary = Dictionary.objects.at(model, source).with_facts().first()
     if dictionary is None:
         raise no_source(model, source)
@@ -42,7 +44,7 @@ def source_cards(model: str | None = None, *, built: bool = False) -> tuple[Sour
     """Return every dictionary of a model, or of all, in order of depth. Two queries."""
     rows = Dictionary.objects.with_facts().order_by("model__slug", "layer", "source")
     if model is not None:
-        rows = rows.filter(model__slug=model)
+        rows = rows.filter(model__slug=storable(model))
     if built:
         rows = rows.built()
     running = active_runs()
@@ -54,7 +56,7 @@ def source_page(model: str, source: str, filters: SourceFilters | None = None) -
 
     Pages beyond the last show the last.
     """
-    filters = filters or SourceFilters()
+    filters = _usable(filters or SourceFilters())
     dictionary = dictionary_at(model, source)
     features = filtered(dictionary, filters)
     total = _count(dictionary, filters, features)
@@ -99,6 +101,19 @@ def filtered(dictionary: Dictionary, filters: SourceFilters) -> FeatureQuerySet:
     if filters.state == "dense":
         return features.firing_between(DENSE, None, n_tokens)
     return features
+
+
+def _usable(filters: SourceFilters) -> SourceFilters:
+    """Return the filters with what no query can take put right: odd characters, empty pages, bounds that are NaN."""
+    bounds = ("density_low", "density_high", "entropy_low", "entropy_high")
+    finite = {name: value for name in bounds if (value := getattr(filters, name)) is not None and math.isfinite(value)}
+    return replace(
+        filters,
+        text=storable(filters.text),
+        token=storable(filters.token),
+        per_page=min(max(1, filters.per_page), MAX_PER_PAGE),
+        **dict.fromkeys(bounds) | finite,
+    )
 
 
 def _count(dictionary: Dictionary, filters: SourceFilters, features: FeatureQuerySet) -> int:

@@ -54,6 +54,7 @@ def test_nothing_that_is_typed_is_an_error(world):
         "density:>%",
         "'a':*",
         "é東京",
+        "\ud800 tok:\ud800 ctx:\ud800 label:\ud800",
     ):
         selectors.search(text)
 

@@ -8,6 +8,7 @@ from features import selectors, services
 from features.results import BANDS, HARD_SILENT, TOP, SourceFilters
 from features.selectors.feature_cards import NotBuilt
 from features.selectors.suggestions import UnknownAddress
+from inference.errors import NotFound
 from tests.features.conftest import METHOD, N_FEATURES
 
 SOURCE = "1-res-topk"
@@ -259,8 +260,56 @@ def test_documents_say_when_they_changed(world):
         path.write_bytes(old + b"\n# more")
         assert selectors.document("some-files", 2).changed
         path.unlink()
-        with pytest.raises(selectors.documents.NotFound) as error:
+        with pytest.raises(NotFound) as error:
             selectors.document("some-files", 2)
         assert "can no longer be read" in error.value.cause
     finally:
         path.write_bytes(old)
+
+
+@pytest.mark.parametrize("odd", ["\0", "a\0b", "\ud800", "\N{SNOWMAN}" * 300, "%s", "'"])
+def test_odd_addresses_are_unknown_ones(world, odd):
+    reads = [
+        lambda: selectors.model_page(odd),
+        lambda: selectors.source_page(odd, SOURCE),
+        lambda: selectors.feature_card("tiny", odd, 0),
+        lambda: selectors.random_feature("tiny", odd),
+        lambda: selectors.search("x", model=odd),
+        lambda: selectors.document(odd, 0),
+    ]
+    for read in reads:
+        with pytest.raises(NotFound):
+            read()
+
+
+@pytest.mark.parametrize("number", [-1, 10**30])
+def test_numbers_out_of_range_are_unknown(world, number):
+    reads = [
+        lambda: selectors.feature_card("tiny", SOURCE, number),
+        lambda: selectors.document("some-files", number),
+        lambda: selectors.example_groups(number, 0),
+        lambda: selectors.run(number),
+        lambda: selectors.feature_list(number),
+    ]
+    for read in reads:
+        with pytest.raises(NotFound):
+            read()
+    assert selectors.example_group(world.dictionaries[SOURCE].pk, 0, 0, offset=10**30).examples == ()
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"text": "\0 \ud800"},
+        {"token": "\0\ud800"},
+        {"density_low": float("nan"), "density_high": float("inf")},
+        {"entropy_low": float("-inf"), "density_high": 1e300},
+        {"page": -4, "per_page": -2},
+        {"per_page": 10**9},
+        {"sort": "--x", "state": "what"},
+    ],
+)
+def test_odd_filters_still_give_a_page(world, filters):
+    page = selectors.source_page("tiny", SOURCE, SourceFilters(**filters))
+    assert page.features.number == 1
+    assert bool(page.features.rows) != bool({"text", "token"} & filters.keys())

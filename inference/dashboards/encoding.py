@@ -10,6 +10,7 @@ F features, O output width, E activations above zero.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -28,10 +29,17 @@ from inference.dashboards.accumulators import ShardAccumulator
 from inference.dashboards.corpus import Cancelled
 from inference.dashboards.results import ContextTable
 from inference.dictionaries.dictionary import Dictionary
+from inference.errors import InvalidInput
 from inference.language_models import LanguageModel
 
 # Pre-activations of one step of one dictionary, in numbers.
 _STEP_ELEMENTS = 1 << 23
+
+
+class ActivationsNotFinite(InvalidInput):
+    """A model or a dictionary that computes infinities or what is not a number: no statistic would mean anything."""
+
+    code = "activations-not-finite"
 
 
 class Clock:
@@ -157,6 +165,13 @@ class ShardEncoder:
         )
 
     def _take(self, step: _Step, accumulator: ShardAccumulator) -> None:
+        if not math.isfinite(step.squared_error):
+            raise ActivationsNotFinite(
+                f"{step.source} does not give finite numbers in contexts {step.context_c[0]} to {step.context_c[-1]}.",
+                "Check the weights of the model and the dictionary, or compute in float32.",
+                source=step.source,
+                document=int(self.contexts.document_c[step.context_c[0]]),
+            )
         with self.clock.stage("reduce"):
             accumulator.add_activations(step.feature_e, step.value_e, step.firing_n, step.token_n)
             accumulator.add_errors(step.squared_error, step.y_squared, step.y_sum_o)

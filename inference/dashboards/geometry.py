@@ -3,8 +3,8 @@
 The effect of a feature is that of its unit output direction d through the final norm's gain g and the unembedding:
 W_U diag(g) d, with d centred first where the norm centres, and then centred over the vocabulary. Directions at heads'
 outputs go through W_O first and those behind the MLP's activation through its output matrix; a transcoder's direction
-is the one that it writes. The final norm's scale, which depends on the text, is left out, and so is everything that
-later layers do.
+is the one that it writes. A norm between the site and the residual stream lends its gain. Scales of norms,
+which depend on the text, are left out, and so are activation functions and everything that later layers do.
 
 Shape suffixes: F features, D model width, O output width, V vocabulary, C a chunk of features, B bins, K kept.
 """
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from inference.dictionaries.dictionary import Dictionary
+from inference.hook_points import HookPoint, Site
 from inference.language_models import LanguageModel
 from inference.norms import gain
 
@@ -80,9 +81,9 @@ def logit_effects(model: LanguageModel, dictionary: Dictionary) -> LogitEffects:
 
 def logit_path(model: LanguageModel, dictionary: Dictionary) -> str:
     """Say in a few words how a dictionary's directions reach the residual stream."""
-    _, site = model.resolve(dictionary.hook_out)
+    point, site = model.resolve(dictionary.hook_out)
     if site.width != "model":
-        return f"through {site.module}"
+        return f"through {_writer(model, point, site).module}"
     return "taken as residual directions" if site.normalized else "directions of the residual stream"
 
 
@@ -91,14 +92,29 @@ def _residual_directions(model: LanguageModel, dictionary: Dictionary) -> Tensor
     unit_fo = _unit(dictionary.decoder_directions().float())
     point, site = model.resolve(dictionary.hook_out)
     if site.width == "model":
-        return unit_fo
+        return _behind_norm(model, site, unit_fo)
     if point.head is not None:
         wide = unit_fo.new_zeros(len(unit_fo), model.n_heads * model.d_head)
         wide[:, point.head * model.d_head : (point.head + 1) * model.d_head] = unit_fo
         unit_fo = wide
-    module = model.module.get_submodule(site.module)
+    writer = _writer(model, point, site)
+    module = model.module.get_submodule(writer.module)
     unit_fo = unit_fo.to(model.dtype)
-    return (module(unit_fo) - module(torch.zeros_like(unit_fo[:1]))).float()
+    return _behind_norm(model, writer, (module(unit_fo) - module(torch.zeros_like(unit_fo[:1]))).float())
+
+
+def _writer(model: LanguageModel, point: HookPoint, site: Site) -> Site:
+    """Return the site whose module projects into the residual stream: behind the activation function for neurons."""
+    before_activation = site.width == "mlp" and site.end == "output"
+    return model.resolve(f"blocks.{point.layer}.mlp.hook_post")[1] if before_activation else site
+
+
+def _behind_norm(model: LanguageModel, site: Site, direction_fd: Tensor) -> Tensor:
+    """Return directions behind the gain of the norm between a site and the residual stream, where there is one."""
+    if site.then is None:
+        return direction_fd
+    gain_d = gain(model.module.get_submodule(site.then), model.family.norm)
+    return direction_fd if gain_d is None else direction_fd * gain_d.float()
 
 
 def _reduced(effect_cv: Tensor) -> dict[str, np.ndarray]:

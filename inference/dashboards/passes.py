@@ -57,7 +57,7 @@ def run_pass(
     `n_tokens` is a budget of text tokens; `precision` is the model's forward pass (float32, or bfloat16 by autocast),
     dictionaries always compute in their own type. Partial results go to a folder of their own under `workdir`, which
     the caller removes once the result is stored. Raises Cancelled when `should_stop` says so, DictionaryDoesNotFit,
-    NothingToRead, PassUnderWay, WorkFolderUnusable.
+    ModelWithoutHead, NothingToRead, PassUnderWay, WorkFolderUnusable.
     """
     started, clock = time.perf_counter(), Clock()
     _check(model, dictionaries)
@@ -228,6 +228,7 @@ class _Pass:
 def _check(model: LanguageModel, dictionaries: Mapping[str, Dictionary]) -> None:
     if not dictionaries:
         raise InvalidInput("There is no dictionary to build.", "Choose at least one dictionary of the model.")
+    model.check_causal()
     for dictionary in dictionaries.values():
         check_fit(
             dictionary.config,

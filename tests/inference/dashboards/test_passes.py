@@ -11,6 +11,7 @@ import torch
 from inference.dashboards import pairs
 from inference.dashboards.bins import shown_edges
 from inference.dashboards.corpus import Cancelled, local_keys
+from inference.dashboards.encoding import ActivationsNotFinite
 from inference.dashboards.examples import N_SILENT, N_TOP
 from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT, TOP
 from inference.dictionaries import load_dictionary
@@ -284,6 +285,14 @@ def test_dictionary_that_does_not_fit_is_refused_before_anything_is_read(setting
         replace(setting, dictionaries={"wide": load_dictionary(path)}, documents=[]).run(tmp_path)
     with pytest.raises(InvalidInput, match="no dictionary"):
         replace(setting, dictionaries={}).run(tmp_path)
+
+
+def test_numbers_that_are_not_finite_stop_the_pass(setting, tmp_path):
+    broken = load_dictionary(tiny_dictionary(tmp_path, "standard", source="broken"))
+    broken.w_dec_fo[:, 0] = torch.inf
+    with pytest.raises(ActivationsNotFinite, match="broken"):
+        replace(setting, dictionaries={"broken": broken}).run(tmp_path / "work")
+    assert not list(tmp_path.glob("work/*/*.npz"))
 
 
 def test_llama_family_runs_too(tmp_path):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from inference.hook_points import HookPoint, Norm, Site
 from inference.language_models import LanguageModel
+from inference.norms import normalize, rescale
 
 # Takes the activations x_btd at a hook point and returns what to put in their place, or None to leave them.
 Visitor = Callable[[Tensor], Tensor | None]
@@ -77,6 +78,10 @@ def visited(model: LanguageModel, visitors: Mapping[str, Visitor]) -> Iterator[N
 def _hooks(model: LanguageModel, site: Site, visitor: Visitor) -> list[tuple[nn.Module, str, Callable]]:
     """Return the hooks that show a site to a visitor: the module, which end of it, and the function."""
     module = model.module.get_submodule(site.module)
+    if site.only_for is not None:
+        remember, visit = _branch_visitors(model, module, site, visitor)
+        reader = model.module.get_submodule(site.only_for)
+        return [(module, "input", _input_hook(remember)), (reader, "input", _input_hook(visit))]
     if site.normalized:
         return [(module, "output", _normalized_hook(model.family.norm, visitor))]
     if site.plus_input_of is not None:
@@ -118,15 +123,29 @@ def _output_hook(visitor: Visitor) -> Callable:
 
 
 def _normalized_hook(norm: Norm, visitor: Visitor) -> Callable:
-    def hook(module: Any, args: tuple, kwargs: dict, output: Tensor) -> Tensor | None:
-        changed = visitor(_normalize(_input(args, kwargs), norm, getattr(module, norm.epsilon)))
-        if changed is None:
-            return None
-        scaled = changed * (module.weight + norm.offset)
-        bias = getattr(module, "bias", None)
-        return (scaled if bias is None else scaled + bias).to(output.dtype)
+    def hook(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> Tensor | None:
+        changed = visitor(normalize(_input(args, kwargs), module, norm))
+        return None if changed is None else rescale(changed, module, norm).to(output.dtype)
 
     return hook
+
+
+def _branch_visitors(model: LanguageModel, module: nn.Module, site: Site, visitor: Visitor) -> tuple[Visitor, Visitor]:
+    """Return visitors of a norm's input and of what one of its readers gets; changes reach that reader alone."""
+    norm = model.family.norm
+    entered: list[Tensor] = []
+
+    def remember(x_btd: Tensor) -> None:
+        entered[:] = [x_btd]
+
+    def visit(read_btd: Tensor) -> Tensor | None:
+        changed = visitor(normalize(entered[0], module, norm) if site.normalized else entered[0])
+        if changed is None:
+            return None
+        normalized = changed if site.normalized else normalize(changed, module, norm)
+        return rescale(normalized, module, norm).to(read_btd.dtype)
+
+    return remember, visit
 
 
 def _sum_visitors(visitor: Visitor) -> tuple[Visitor, Visitor]:
@@ -159,14 +178,6 @@ def _of_head(visitor: Visitor, point: HookPoint, d_head: int) -> Visitor:
         return x_btd
 
     return visit
-
-
-def _normalize(x_btd: Tensor, norm: Norm, epsilon: float) -> Tensor:
-    """Return x / sqrt(mean x^2 + epsilon), centred first where the family's norm is."""
-    x = x_btd.float()
-    if norm.centred:
-        x = x - x.mean(-1, keepdim=True)
-    return (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + epsilon)).to(x_btd.dtype)
 
 
 def _input(args: tuple, kwargs: dict) -> Tensor:

@@ -66,9 +66,10 @@ def generate(
     A variant is the edits of one row; an empty one is the default. A row ends after `n_tokens`, at an end-of-sequence
     token, or when the context is full. `default_logprobs` also reports each token's log-probability under the
     unsteered model that reads the same row; its rows are run beside the steered ones and about double the work.
-    `should_stop` is asked before every step. Raises, when the first token is asked for, PromptTooLong where none fits
-    and what `steering.hooks_for` raises; SteeringDiverged at any step.
+    `should_stop` is asked before every step. Raises, when the first token is asked for, ModelWithoutHead, PromptTooLong
+    where none fits, and what `steering.hooks_for` raises; SteeringDiverged at any step.
     """
+    model.check_causal()
     room = _room(model, tokens, n_tokens)
     # A row without edits is its own default.
     watched = [row for row, edits in enumerate(variants) if default_logprobs and edits]

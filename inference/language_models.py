@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
@@ -19,7 +20,7 @@ from transformers import (
 
 from inference.digests import files_sha256, weights_of
 from inference.errors import InvalidInput, NotFound
-from inference.hook_points import FAMILIES, Family, HookPoint, Site, resolve
+from inference.hook_points import FAMILIES, Family, HookPoint, Site, family_of, resolve
 from inference.text import check_text, display, tiled, token_bytes
 from inference.values import Tokens
 
@@ -50,6 +51,12 @@ class DamagedModel(InvalidInput):
     code = "damaged-model"
 
 
+class ModelWithoutHead(InvalidInput):
+    """An encoder, which gives activations and no next token."""
+
+    code = "model-without-head"
+
+
 class PromptTooLong(InvalidInput):
     """More tokens than fit; `limit`, `n` and `cut_at`, the characters that do fit, are in `details`."""
 
@@ -59,7 +66,10 @@ class PromptTooLong(InvalidInput):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LanguageModel:
-    """A causal language model with its tokenizer; `module` is in evaluation mode and its weights take no gradient."""
+    """A language model with its tokenizer; `module` is in evaluation mode and its weights take no gradient.
+
+    It is causal, or an encoder (`family.causal` is false), which gives activations and nothing else.
+    """
 
     name: str
     path: str
@@ -72,42 +82,49 @@ class LanguageModel:
     n_bytes: int
 
     @property
+    def config(self) -> PreTrainedConfig:
+        """The configuration of the language model, inside that of a model which also takes images."""
+        return self.module.config.get_text_config()
+
+    @property
     def n_layers(self) -> int:
-        return self.module.config.num_hidden_layers
+        return self.config.num_hidden_layers
 
     @property
     def n_heads(self) -> int:
-        return self.module.config.num_attention_heads
+        return self.config.num_attention_heads
 
     @property
     def d_model(self) -> int:
-        return self.module.config.hidden_size
+        return self.config.hidden_size
 
     @property
     def d_head(self) -> int:
-        return getattr(self.module.config, "head_dim", None) or self.d_model // self.n_heads
+        return getattr(self.config, "head_dim", None) or self.d_model // self.n_heads
 
     @property
     def d_mlp(self) -> int:
-        config = self.module.config
-        return getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * self.d_model
+        """The number of neurons of an MLP; in a mixture of experts, of one expert."""
+        names = ("moe_intermediate_size", "intermediate_size", "n_inner")
+        return next((size for name in names if (size := getattr(self.config, name, None))), 4 * self.d_model)
 
     @property
     def d_vocab(self) -> int:
-        return self.module.config.vocab_size
+        return self.config.vocab_size
 
     @property
     def context_size(self) -> int:
-        return self.module.config.max_position_embeddings
+        return self.config.max_position_embeddings
 
     @property
     def bos_id(self) -> int | None:
-        bos_id = self.tokenizer.bos_token_id
-        return self.module.config.bos_token_id if bos_id is None else bos_id
+        """The token that begins every text: BOS, or an encoder's [CLS]."""
+        first = self.tokenizer.bos_token_id if self.family.causal else self.tokenizer.cls_token_id
+        return self.config.bos_token_id if first is None else first
 
     @property
     def eos_ids(self) -> frozenset[int]:
-        eos = self.module.generation_config.eos_token_id
+        eos = self.module.generation_config.eos_token_id if self.family.causal else None
         return frozenset([eos] if isinstance(eos, int) else eos or [])
 
     @property
@@ -122,6 +139,21 @@ class LanguageModel:
     def base(self) -> torch.nn.Module:
         """The model without its unembedding."""
         return self.module.get_submodule(self.family.base)
+
+    @property
+    def unembedding(self) -> torch.nn.Module:
+        """The module that turns the last residual stream into logits; raise ModelWithoutHead for an encoder."""
+        self.check_causal()
+        return self.module.get_output_embeddings()
+
+    def check_causal(self) -> None:
+        """Raise ModelWithoutHead unless the model predicts next tokens."""
+        if not self.family.causal:
+            raise ModelWithoutHead(
+                f"{self.name} is an encoder ({self.family.name}): it has no head that predicts tokens.",
+                "Read its activations, or choose a causal model.",
+                family=self.family.name,
+            )
 
     def resolve(self, hook_name: str) -> tuple[HookPoint, Site]:
         """Return a hook point of this model and its site; raise UnknownHookPoint."""
@@ -184,7 +216,7 @@ def load_language_model(
     source = str(path_or_id)
     folder = Path(path_or_id) if Path(path_or_id).is_dir() else None
     config = _read_config(source, folder, revision)
-    family = FAMILIES.get(config.model_type)
+    family = family_of(config.model_type, config)
     if family is None:
         raise UnsupportedModel(
             f"Facet has no hook points for the architecture {config.model_type!r}.",
@@ -193,7 +225,7 @@ def load_language_model(
             supported=sorted(FAMILIES),
         )
     tokenizer = _load_tokenizer(source, folder, revision)
-    module = _load_module(source, revision, dtype)
+    module = _load_module(source, family, revision, dtype)
     sha256 = files_sha256(weights_of(folder)) if folder else ""
     module.to(device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     return LanguageModel(
@@ -204,7 +236,7 @@ def load_language_model(
         family=family,
         module=module.eval().requires_grad_(False),
         tokenizer=tokenizer,
-        token_bytes=token_bytes(tokenizer, module.config.vocab_size),
+        token_bytes=token_bytes(tokenizer, module.config.get_text_config().vocab_size),
         n_bytes=module.get_memory_footprint(),
     )
 
@@ -243,10 +275,14 @@ def _load_tokenizer(source: str, folder: Path | None, revision: str | None) -> P
     return tokenizer
 
 
-def _load_module(source: str, revision: str | None, dtype: str) -> PreTrainedModel:
+def _load_module(source: str, family: Family, revision: str | None, dtype: str) -> PreTrainedModel:
     options = {"revision": revision, "dtype": getattr(torch, dtype), "output_loading_info": True}
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(source, **options)
+        loaded: Any = (
+            AutoModelForCausalLM.from_pretrained(source, **options)
+            if family.causal
+            else AutoModel.from_pretrained(source, add_pooling_layer=False, **options)
+        )
     except (SafetensorError, OSError, RuntimeError) as error:
         raise _damaged(source, _first_line(error)) from error
     module, report = loaded

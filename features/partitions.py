@@ -77,7 +77,8 @@ def fill(partition: Partition, columns: Sequence[str], rows: Iterable[Sequence[A
         names = [partition.column, *columns]
         listed = ", ".join(quoted(name) for name in names)
         count = 0
-        with cursor.copy(f"COPY {table} ({listed}) FROM STDIN (FORMAT BINARY)") as copy:
+        # Frozen: nobody sees the table before it is whole, and no vacuum has to write its pages a second time.
+        with cursor.copy(f"COPY {table} ({listed}) FROM STDIN (FORMAT BINARY, FREEZE)") as copy:
             copy.set_types([types[name] for name in names])
             for row in rows:
                 copy.write_row((partition.key, *row))

@@ -77,6 +77,16 @@ def test_a_partition_has_every_index_of_its_parent(world):
     assert attached >= there == wanted == 8
 
 
+def test_a_new_partition_is_analysed_and_mostly_frozen(world):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relpages, relallvisible, reltuples FROM pg_class WHERE relname = %s",
+            [f"features_example_{world.dictionaries['1-res-topk'].pk}"],
+        )
+        pages, visible, rows = cursor.fetchone()
+    assert visible > pages / 2 and rows == len(world.parts.result.dashboards["1-res-topk"].examples)
+
+
 def test_what_is_stored_is_what_was_measured(world):
     source = world.dictionaries["2-res-jump"]
     dashboard = world.parts.result.dashboards["2-res-jump"]

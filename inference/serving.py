@@ -15,7 +15,7 @@ import numpy as np
 
 from inference.dictionaries import check_fit, load_dictionary
 from inference.dictionaries.dictionary import Dictionary
-from inference.errors import InvalidInput
+from inference.errors import Conflict, InvalidInput
 from inference.generation import generate
 from inference.language_models import LanguageModel, load_language_model
 from inference.memory import ByteLRU
@@ -28,11 +28,12 @@ DIGITS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """Where a model is; `revision` is of a hub id."""
+    """Where a model is; `revision` is of a hub id, `sha256` digests the weights of a folder ("" for a hub id)."""
 
     slug: str
     path: str
     revision: str | None
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,17 +75,20 @@ class Engine:
         """Return the model, loading it if it is not held."""
 
         def load() -> LanguageModel:
-            return load_language_model(
+            model = load_language_model(
                 spec.path, name=spec.slug, revision=spec.revision, dtype=self.dtype, device=self.device
             )
+            _check_digest(spec.slug, spec.path, registered=spec.sha256, found=model.sha256)
+            return model
 
-        return self.held.get(("model", spec.path, spec.revision), load)
+        return self.held.get(("model", spec.path, spec.revision, spec.sha256), load)
 
     def dictionary(self, model: LanguageModel, spec: DictionarySpec) -> Dictionary:
         """Return the dictionary, loading it and checking that it fits the model if it is not held."""
 
         def load() -> Dictionary:
             dictionary = load_dictionary(spec.path, device=model.device, dtype="float32")
+            _check_digest(spec.source, spec.path, registered=spec.sha256, found=dictionary.config.sha256)
             check_fit(
                 dictionary.config,
                 model_name=model.name,
@@ -294,6 +298,17 @@ class _Rows:
             {"text": "".join(token["text"] for token in tokens), "tokens": tokens, "finish": finish}
             for tokens, finish in zip(self._tokens, self._finishes, strict=True)
         ]
+
+
+def _check_digest(name: str, path: str, *, registered: str, found: str) -> None:
+    """Raise Conflict where the weights on disk are not those whose features are shown."""
+    if registered and found and registered != found:
+        raise Conflict(
+            f"The weights of {name} at {path} are not those that were added.",
+            "Restore them, or add the new ones under another name.",
+            registered=registered,
+            found=found,
+        )
 
 
 def _edit(edit: Mapping[str, Any], spec: DictionarySpec) -> Edit:

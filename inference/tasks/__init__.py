@@ -174,7 +174,7 @@ def _specs(model: str, sources: Sequence[str]) -> tuple[ModelSpec, list[Dictiona
     # The digest of a local folder is recorded as its revision; only a hub knows commits by theirs.
     revision = of_model.revision if of_model.revision and of_model.revision != of_model.sha256 else None
     return (
-        ModelSpec(slug=of_model.slug, path=of_model.path, revision=revision),
+        ModelSpec(slug=of_model.slug, path=of_model.path, revision=revision, sha256=of_model.sha256),
         [_dictionary_spec(found[source]) for source in sources],
     )
 

@@ -16,12 +16,44 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from inference.hook_points import FAMILIES
 
 BOS = "<|endoftext|>"
 CONTEXT_SIZE = 64
 # Real text with several scripts and characters of two to four bytes.
 TEXT = "def größe(naïve: str) -> str:\n    return '東京 🦊' + naïve  # café, übung\n"
+
+# What a family's tiny configuration has beside the common sizes. Sliding windows are shorter than TEXT, and heads are
+# wider than d_model / n_heads where the family lets them be, so that places that only look alike differ.
+_GATED = {"intermediate_size": 96, "num_key_value_heads": 2, "tie_word_embeddings": False}
+_WINDOWS = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+_GEMMA = {"intermediate_size": 96, "num_key_value_heads": 2, "head_dim": 16, "query_pre_attn_scalar": 12}
+_GEMMA_3 = _GEMMA | _WINDOWS
+_EXPERTS = _GATED | {"num_local_experts": 4, "num_experts_per_tok": 2}
+SETTINGS: dict[str, dict[str, object]] = {
+    "gpt2": {},
+    "gpt_neo": {"attention_types": [[["global", "local", "global"], 1]], "window_size": 16},
+    "gpt_neox": {"intermediate_size": 96, "hidden_act": "gelu"},
+    "gpt_neox_sequential": {"intermediate_size": 96, "use_parallel_residual": False},
+    "phi": {"intermediate_size": 96},
+    "llama": _GATED,
+    "mistral": _GATED | {"sliding_window": 16},
+    "qwen2": _GATED,
+    "qwen3": _GATED | {"head_dim": 16},
+    "olmo": _GATED | {"num_key_value_heads": 4},
+    "olmo2": _GATED | {"num_key_value_heads": 4},
+    "mixtral": _EXPERTS,
+    "qwen3_moe": _EXPERTS | {"num_experts": 4, "moe_intermediate_size": 48, "head_dim": 16, "norm_topk_prob": True},
+    "gpt_oss": _EXPERTS | _WINDOWS | {"head_dim": 16},
+    "gemma": _GEMMA,
+    "gemma2": _GEMMA | _WINDOWS,
+    "gemma3_text": _GEMMA_3,
+    "gemma3": _GEMMA_3,
+    "bert": {"intermediate_size": 96},
+}
+_EYE = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28}
 
 
 @functools.cache
@@ -57,34 +89,22 @@ def tiny_model(
 ) -> Path:
     """Save a random model of a family with its tokenizer; return its folder `folder/<family>`."""
     tokenizer = tiny_tokenizer()
-    special = {"bos_token_id": 0, "eos_token_id": 0}
-    if family == "gpt2":
-        config = GPT2Config(
-            vocab_size=len(tokenizer),
-            n_positions=context_size,
-            n_embd=d_model,
-            n_layer=n_layers,
-            n_head=n_heads,
-            **special,
-        )
-        kind = GPT2LMHeadModel
-    elif family == "llama":
-        config = LlamaConfig(
-            vocab_size=len(tokenizer),
-            max_position_embeddings=context_size,
-            hidden_size=d_model,
-            intermediate_size=3 * d_model,
-            num_hidden_layers=n_layers,
-            num_attention_heads=n_heads,
-            num_key_value_heads=n_heads // 2,
-            tie_word_embeddings=False,
-            **special,
-        )
-        kind = LlamaForCausalLM
-    else:
-        raise ValueError(f"tiny_model knows gpt2 and llama, not {family!r}")
+    known = FAMILIES[family]
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": context_size,
+        "hidden_size": d_model,
+        "num_hidden_layers": n_layers,
+        "num_attention_heads": n_heads,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+    settings = sizes | SETTINGS[family]
+    if family == "gemma3":
+        settings = {"text_config": settings, "vision_config": _EYE, "mm_tokens_per_image": 4}
+    config = AutoConfig.for_model(known.model_type or family, **settings)
     generator = torch.Generator().manual_seed(seed)
-    model = kind(config)
+    model = (AutoModelForCausalLM if known.causal else AutoModel).from_config(config)
     with torch.no_grad():
         # Wide weights and gains away from one, so that a wrong hook point or a forgotten gain shows.
         for name, parameter in model.named_parameters():

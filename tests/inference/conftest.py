@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -10,23 +13,34 @@ from inference.dictionaries.dictionary import Dictionary
 from inference.language_models import LanguageModel, load_language_model
 from tests.tiny import tiny_dictionary, tiny_model
 
-FAMILIES = ("gpt2", "llama")
+
+class Made(dict):
+    """A dictionary that makes what it is first asked for."""
+
+    def __init__(self, make: Callable) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key):
+        self[key] = self._make(key)
+        return self[key]
 
 
 @pytest.fixture(scope="session")
-def model_folders(tmp_path_factory):
+def model_folders(tmp_path_factory) -> Mapping[str, Path]:
     folder = tmp_path_factory.mktemp("models")
-    return {family: tiny_model(folder, family) for family in FAMILIES}
+    return Made(lambda family: tiny_model(folder, family))
 
 
 @pytest.fixture(scope="session")
-def models(model_folders) -> dict[str, LanguageModel]:
+def models(model_folders) -> Mapping[str, LanguageModel]:
     torch.set_num_threads(1)
-    return {family: load_language_model(folder, device="cpu") for family, folder in model_folders.items()}
+    return Made(lambda family: load_language_model(model_folders[family], device="cpu"))
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=("gpt2", "llama"))
 def model(request, models) -> LanguageModel:
+    """A model of each of the two most unlike families; tests of all families parametrize it anew."""
     return models[request.param]
 
 

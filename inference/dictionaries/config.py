@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from inference.errors import InvalidInput, NotFound
 from inference.hook_points import FAMILIES, resolve
+
+# Architectures that keep the sign of what they select.
+SIGNED = frozenset({"abstopk", "signed_topk"})
 
 
 class UnknownDictionary(NotFound):
@@ -21,6 +26,12 @@ class UnsupportedDictionary(InvalidInput):
     """A dictionary of a known format with an architecture or a setting that Facet does not compute."""
 
     code = "unsupported-dictionary"
+
+
+class SeveralDictionaries(InvalidInput):
+    """A folder that holds more than one dictionary; `suggestions` are their paths."""
+
+    code = "several-dictionaries"
 
 
 class DamagedDictionary(InvalidInput):
@@ -37,31 +48,40 @@ class DictionaryDoesNotFit(InvalidInput):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DictionaryConfig:
-    """A dictionary's facts. `architecture` is relu, topk or jumprelu; a transcoder has a `hook_out` of its own.
+    """A dictionary's facts, from whatever layout they come.
 
-    `normalize` is what is done to each input vector: none, layer_norm or constant_norm_rescale. `metadata` holds what
-    the format says beyond these fields, as JSON-ready values.
+    `tensors` says under which name the file holds each canonical tensor (`formats.tensors`), and the fields from
+    `normalize` to `output_scale` how these are put together (`folding`). A transcoder has a `hook_out` of its own.
+    `group_sizes` are the sizes of a Matryoshka dictionary's nested groups, the most general first. `metadata` holds
+    what the layout says beyond these fields, as JSON-ready values, and `evidence` why the dictionary is taken for what
+    it is and what was assumed about it, one sentence each.
     """
 
     path: str
     weights: str
     format: str
     architecture: str
+    tensors: Mapping[str, str]
     hook_in: str
     hook_out: str
     d_in: int
     d_out: int
     n_features: int
-    k: int | None
-    normalize: str
-    subtract_output_bias: bool
-    scale_by_decoder_norm: bool
-    model_name: str
-    prepend_bos: bool
-    context_size: int | None
-    dtype: str
-    sha256: str
+    k: int | None = None
+    normalize: str = "none"
+    subtract_output_bias: bool = False
+    scale_by_decoder_norm: bool = False
+    input_scale: float = 1.0
+    output_scale: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    group_sizes: tuple[int, ...] = ()
+    model_name: str = ""
+    prepend_bos: bool = True
+    context_size: int | None = None
+    dtype: str = "float32"
+    sha256: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    evidence: tuple[str, ...] = ()
 
     @property
     def weights_path(self) -> Path:
@@ -70,6 +90,16 @@ class DictionaryConfig:
     @property
     def is_transcoder(self) -> bool:
         return self.hook_out != self.hook_in
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether activations can be negative, so that a feature has two directions."""
+        return self.architecture in SIGNED
+
+    def group_of(self, feature: int) -> int | None:
+        """Return which nested group of a Matryoshka dictionary first holds a feature: 0 is the most general."""
+        ends = list(accumulate(self.group_sizes))
+        return bisect(ends, feature) if ends else None
 
 
 def check_fit(

@@ -1,8 +1,7 @@
 """A dictionary at work: encode, encode chosen features, decode, error term, directions.
 
-Every supported architecture is one form (after https://arxiv.org/abs/2309.08600 and its heirs):
-    x' = normalize(x),  h = (x' - b_in) W_enc + b_enc,  a = architecture(h),
-    y = denormalize(a W_dec + b_out) (+ x W_skip)
+Every supported architecture is one form (after https://arxiv.org/abs/2309.08600 and its heirs), once it is folded:
+    h = normalize(x) W_enc.T + b_enc,  a = architecture(h),  y = denormalize(a W_dec + b_out) (+ x W_skip)
 Shape suffixes: T tokens, D input width, O output width, F features, M chosen features, N firings.
 """
 
@@ -12,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
 from inference.dictionaries.architectures import ARCHITECTURES, Architecture
 from inference.dictionaries.config import DictionaryConfig
-from inference.dictionaries.formats import FORMATS
-from inference.dictionaries.formats.header import damaged
+from inference.dictionaries.folding import fold
+from inference.dictionaries.formats.tensors import read_tensors
 from inference.dictionaries.normalization import denormalize, normalize
 from inference.dictionaries.sparse import SparseActivations
 from inference.errors import NotFound
@@ -90,9 +88,14 @@ class Dictionary:
         return torch.addmm(self.b_enc_f, self._input(x_td), self.w_enc_fd.T)
 
     @torch.inference_mode()
-    def activate(self, h_tf: Tensor) -> SparseActivations:
-        """Return what `encode` returns, from the pre-activations: for those who look at both."""
-        return self.architecture.activate(h_tf)
+    def activate(self, h_tf: Tensor, x_td: Tensor | None = None) -> SparseActivations:
+        """Return what `encode` returns, from the pre-activations: for those who look at both.
+
+        Architectures in which features explain away what others see (matching pursuit) need the input itself.
+        """
+        if hasattr(self.architecture, "activate"):
+            return self.architecture.activate(h_tf)
+        return self.encode(_needed(x_td))
 
     @torch.inference_mode()
     def decode(self, activations: SparseActivations, x_td: Tensor | None = None) -> Tensor:
@@ -144,24 +147,15 @@ class Dictionary:
 
 def load(config: DictionaryConfig, *, device: object = None, dtype: str = "float32") -> Dictionary:
     """Read the weights of a config onto a device; raise DamagedDictionary where they are not finite."""
-    try:
-        tensors = FORMATS[config.format].read_tensors(config)
-    except (SafetensorError, OSError) as error:
-        raise damaged(config.weights_path, str(error)) from error
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            stored = FORMATS[config.format].STORED_NAMES[name]
-            raise damaged(config.weights_path, f"{stored} has values that are not finite", tensor=stored)
-    if (b_in_d := tensors.pop("b_in_d", None)) is not None:
-        tensors["b_enc_f"] = tensors["b_enc_f"] - b_in_d @ tensors["w_enc_df"]
+    tensors = fold(config, read_tensors(config))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     tensors = {name: tensor.to(device, getattr(torch, dtype)) for name, tensor in tensors.items()}
     return Dictionary(
         config=config,
         architecture=ARCHITECTURES[config.architecture](config, tensors),
-        w_enc_fd=tensors["w_enc_df"].T.contiguous(),
+        w_enc_fd=tensors["w_enc_fd"],
         b_enc_f=tensors["b_enc_f"],
-        w_dec_fo=tensors["w_dec_fo"].contiguous(),
+        w_dec_fo=tensors["w_dec_fo"],
         b_out_o=tensors["b_out_o"],
         w_skip_do=tensors.get("w_skip_do"),
     )
@@ -169,5 +163,5 @@ def load(config: DictionaryConfig, *, device: object = None, dtype: str = "float
 
 def _needed(x_td: Tensor | None) -> Tensor:
     if x_td is None:
-        raise TypeError("This dictionary decodes with the help of its input: pass x_td.")
+        raise TypeError("This dictionary needs its input for that: pass x_td.")
     return x_td

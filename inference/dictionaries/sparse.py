@@ -14,9 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SparseActivations:
-    """Activations as compressed sparse rows: `indptr` and `indices_n` int64, `values_n` positive.
+    """Activations as compressed sparse rows: `indptr` and `indices_n` int64, `values_n` not zero.
 
-    Within a row TopK lists features from the strongest on, the other architectures by index.
+    Values are positive unless the architecture keeps signs (`DictionaryConfig.is_signed`). Within a row TopK lists
+    features from the strongest on, the other architectures by index.
     """
 
     indptr: Tensor
@@ -27,7 +28,11 @@ class SparseActivations:
     @classmethod
     def from_topk(cls, values_tk: Tensor, indices_tk: Tensor, n_features: int) -> SparseActivations:
         """Keep the entries that are above zero."""
-        fires_tk = values_tk > 0
+        return cls.from_rows(values_tk, indices_tk, values_tk > 0, n_features)
+
+    @classmethod
+    def from_rows(cls, values_tk: Tensor, indices_tk: Tensor, fires_tk: Tensor, n_features: int) -> SparseActivations:
+        """Keep the entries where the mask is set."""
         return cls(_indptr(fires_tk.sum(1)), indices_tk[fires_tk], values_tk[fires_tk], n_features)
 
     @classmethod

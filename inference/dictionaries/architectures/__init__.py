@@ -13,7 +13,10 @@ from typing import Protocol
 
 from torch import Tensor
 
+from inference.dictionaries.architectures.groupmax import GroupMax
 from inference.dictionaries.architectures.jumprelu import JumpReLU
+from inference.dictionaries.architectures.matching_pursuit import MatchingPursuit
+from inference.dictionaries.architectures.signed_topk import SignedTopK
 from inference.dictionaries.architectures.topk import TopK
 from inference.dictionaries.config import DictionaryConfig
 from inference.dictionaries.sparse import SparseActivations
@@ -26,17 +29,43 @@ class Architecture(Protocol):
         """Return the activations of all features."""
         ...
 
-    def activate(self, h_tf: Tensor) -> SparseActivations:
-        """Return the activations that pre-activations of all features lead to."""
-        ...
-
     def encode_features(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor, indices_m: Tensor) -> Tensor:
         """Return a_tm, equal to the chosen columns of `encode`."""
         ...
 
 
+class DecidesByPreActivations(Architecture, Protocol):
+    """An architecture whose activations follow from pre-activations alone."""
+
+    def activate(self, h_tf: Tensor) -> SparseActivations:
+        """Return the activations that pre-activations of all features lead to."""
+        ...
+
+
+def _jumprelu(config: DictionaryConfig, tensors: Mapping[str, Tensor]) -> JumpReLU:
+    return JumpReLU(tensors["threshold_f"].clamp(min=0))
+
+
+def _matching_pursuit(config: DictionaryConfig, tensors: Mapping[str, Tensor]) -> MatchingPursuit:
+    options = config.options
+    return MatchingPursuit(
+        b_in_d=tensors.get("b_in_d"),
+        residual_threshold=options["residual_threshold"],
+        max_steps=options["max_iterations"] or config.d_in,
+        stop_on_repeat=options["stop_on_duplicate_support"],
+    )
+
+
+# Tensors are folded: a gated dictionary has become a JumpReLU, and so has BatchTopK with the threshold it saved.
 ARCHITECTURES: dict[str, Callable[[DictionaryConfig, Mapping[str, Tensor]], Architecture]] = {
     "relu": lambda config, tensors: JumpReLU(tensors["b_enc_f"].new_zeros(config.n_features)),
     "topk": lambda config, tensors: TopK(config.k or 0),
-    "jumprelu": lambda config, tensors: JumpReLU(tensors["threshold_f"].clamp(min=0)),
+    "jumprelu": _jumprelu,
+    "gated": _jumprelu,
+    "batchtopk": _jumprelu,
+    "matryoshka": _jumprelu,
+    "groupmax": lambda config, tensors: GroupMax(config.k or 0),
+    "abstopk": lambda config, tensors: SignedTopK(config.k or 0, by_magnitude=True),
+    "signed_topk": lambda config, tensors: SignedTopK(config.k or 0, by_magnitude=False),
+    "matching_pursuit": _matching_pursuit,
 }

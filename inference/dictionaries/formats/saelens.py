@@ -1,33 +1,32 @@
-"""SAELens' layout, version 6: a folder with cfg.json and sae_weights.safetensors.
+"""SAELens' layout: a folder with cfg.json and sae_weights.safetensors.
 
 Semantics follow SAELens 6.54 (https://github.com/decoderesearch/SAELens): the decoder's bias is subtracted from the
 input of SAEs and not of transcoders; TopK keeps k pre-activations and then drops those below zero; attention outputs
-(`hook_z`) are flat. Configs that keep everything at the top level (versions 3 to 5) are read too.
-
-Shape suffixes: D input width, O output width, F features.
+(`hook_z`) are flat. BatchTopK and Matryoshka dictionaries are saved as JumpReLU. Configs that keep everything at the
+top level (versions 3 to 5, and the `hook_point` keys before them) are read too.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import Any
 
-from inference.dictionaries.config import DamagedDictionary, DictionaryConfig, UnsupportedDictionary
-from inference.dictionaries.formats.header import damaged, read_shapes
-from inference.digests import file_sha256
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from inference.dictionaries.config import DictionaryConfig, UnsupportedDictionary
+from inference.dictionaries.formats.names import hook_point
+from inference.dictionaries.formats.place import Place, Verdict, no, yes
+from inference.dictionaries.formats.tensors import present
+from inference.dictionaries.storage import Weights, damaged
 
 LAYOUT = "cfg.json + sae_weights.safetensors"
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
 ARCHITECTURES = {
     "standard": "relu",
+    "gated": "gated",
     "topk": "topk",
+    "abstopk": "abstopk",
     "jumprelu": "jumprelu",
+    "matching_pursuit": "matching_pursuit",
     "transcoder": "relu",
     "skip_transcoder": "relu",
     "jumprelu_transcoder": "jumprelu",
@@ -39,156 +38,172 @@ NORMALIZATIONS = {
     "none": "none",
     "layer_norm": "layer_norm",
     "constant_norm_rescale": "constant_norm_rescale",
-    # Without effect at run time in SAELens: its factor is folded into published weights, or lost.
     "expected_average_only_in": "none",
     True: "none",
 }
-
-# The stored name behind each canonical one, for messages.
-STORED_NAMES = {
-    "w_enc_df": "W_enc",
+# Older names of entries of the config.
+RENAMED = {"hook_point": "hook_name", "hook_point_head_index": "hook_head_index", "activation_fn": "activation_fn_str"}
+TENSORS = {
+    "w_enc_fd": "W_enc.T",
     "b_enc_f": "b_enc",
     "w_dec_fo": "W_dec",
     "b_out_o": "b_dec",
-    "b_in_d": "b_dec",
     "threshold_f": "threshold",
-    "w_skip_do": "W_skip",
+    "log_threshold_f": "log_threshold",
+    "log_gain_f": "r_mag",
+    "b_gate_f": "b_gate",
+    "b_magnitude_f": "b_mag",
+    "w_skip_do": "W_skip.T",
+    "decode_scale_f": "scaling_factor",
 }
 
 
-def matches(folder: Path) -> bool:
-    """Return whether a folder is in this layout."""
-    return (folder / CONFIG).is_file()
+def detect(place: Place) -> Verdict:
+    if not place.has(CONFIG):
+        return no(f"no {CONFIG}")
+    others = [name for name in place.names if name.endswith((".safetensors", ".pt", ".npz")) and name != WEIGHTS]
+    if not place.has(WEIGHTS) and others:
+        return no(f"{CONFIG} without {WEIGHTS}")
+    return yes(CONFIG)
 
 
-def read_config(folder: Path) -> DictionaryConfig:
+def read_config(place: Place) -> DictionaryConfig:
     """Return the facts in cfg.json after checking them against the shapes in the weights' header."""
-    cfg = _read_json(folder / CONFIG)
+    cfg = {RENAMED.get(key, key): value for key, value in place.json(CONFIG).items()}
     # Before version 6 there was no metadata: everything was at the top level.
     metadata = {**cfg, **(cfg.get("metadata") or {})}
-    name = _legacy_architecture(cfg) if "metadata" not in cfg else cfg.get("architecture", "standard")
-    architecture = _supported(folder, "architecture", name, ARCHITECTURES)
-    normalize = _supported(folder, "normalize_activations", cfg.get("normalize_activations"), NORMALIZATIONS)
-    hook_in = _hook(folder, metadata, "hook_name", "hook_head_index")
+    name = _legacy_architecture(place, cfg) if "metadata" not in cfg else cfg.get("architecture", "standard")
+    architecture = _supported(place, "architecture", name, ARCHITECTURES)
+    mode = cfg.get("normalize_activations")
+    normalize = _supported(place, "normalize_activations", mode, NORMALIZATIONS)
+    hook_in = _hook(place, metadata, "hook_name", "hook_head_index")
     hook_out = hook_in
     if metadata.get("hook_name_out"):
-        hook_out = _hook(folder, metadata, "hook_name_out", "hook_head_index_out")
+        hook_out = _hook(place, metadata, "hook_name_out", "hook_head_index_out")
     elif "transcoder" in name:
-        raise damaged(folder / CONFIG, "hook_name_out is missing, so nothing says where the transcoder writes")
-    config = DictionaryConfig(
-        path=str(folder),
-        weights=str(folder / WEIGHTS),
+        raise damaged(place.folder / CONFIG, "hook_name_out is missing, so nothing says where the transcoder writes")
+    weights = place.weights(WEIGHTS)
+    tensors = _tensors(place, cfg, name, architecture, weights)
+    d_in, d_sae = _count(place, cfg, "d_in"), _count(place, cfg, "d_sae")
+    return place.describe(
+        weights,
         format="saelens",
         architecture=architecture,
+        tensors=tensors,
         hook_in=hook_in,
         hook_out=hook_out,
-        d_in=_count(folder, cfg, "d_in"),
-        d_out=_count(folder, cfg, "d_out") if cfg.get("d_out") else _count(folder, cfg, "d_in"),
-        n_features=_count(folder, cfg, "d_sae"),
-        k=_k(folder, cfg) if architecture == "topk" else None,
+        d_in=d_in,
+        d_out=_count(place, cfg, "d_out") if cfg.get("d_out") else d_in,
+        n_features=d_sae,
+        k=_k(place, cfg, d_sae) if "topk" in architecture else None,
         normalize=normalize,
         subtract_output_bias=bool(cfg.get("apply_b_dec_to_input", True)) and hook_out == hook_in,
-        scale_by_decoder_norm=architecture == "topk" and bool(cfg.get("rescale_acts_by_decoder_norm", False)),
+        scale_by_decoder_norm="topk" in architecture and bool(cfg.get("rescale_acts_by_decoder_norm", False)),
+        options=_pursuit(cfg) if architecture == "matching_pursuit" else {},
+        group_sizes=_group_sizes(metadata),
         model_name=str(metadata.get("model_name") or ""),
         prepend_bos=bool(metadata.get("prepend_bos", True)),
         context_size=metadata.get("context_size"),
-        dtype=str(cfg.get("dtype", "float32")).removeprefix("torch."),
-        sha256="",
         metadata={"architecture": name, **(cfg.get("metadata") or {})},
+        evidence=tuple(_evidence(cfg, metadata, mode)),
     )
-    _check_shapes(config, read_shapes(folder / WEIGHTS))
-    return replace(config, sha256=file_sha256(folder / WEIGHTS))
 
 
-def read_tensors(config: DictionaryConfig) -> dict[str, Tensor]:
-    """Return the canonical tensors of a dictionary, as stored; TopK's scaling by decoder norms is folded in."""
-    from safetensors.torch import load_file
-
-    stored = load_file(config.weights)
-    tensors = {
-        "w_enc_df": stored["W_enc"].float(),
-        "b_enc_f": stored["b_enc"].float(),
-        "w_dec_fo": stored["W_dec"].float(),
-        "b_out_o": stored["b_dec"].float(),
-    }
-    if config.subtract_output_bias:
-        tensors["b_in_d"] = tensors["b_out_o"]
-    if "threshold" in stored:
-        tensors["threshold_f"] = stored["threshold"].float()
-    elif "log_threshold" in stored:
-        tensors["threshold_f"] = stored["log_threshold"].float().exp()
-    if "W_skip" in stored:
-        tensors["w_skip_do"] = stored["W_skip"].float().T
-    if config.scale_by_decoder_norm:
-        norm_f = tensors["w_dec_fo"].norm(dim=1)
-        tensors["w_enc_df"] = tensors["w_enc_df"] * norm_f
-        tensors["b_enc_f"] = tensors["b_enc_f"] * norm_f
-        tensors["w_dec_fo"] = tensors["w_dec_fo"] / norm_f[:, None]
-    return tensors
+def _evidence(cfg: dict[str, Any], metadata: dict[str, Any], mode: Any) -> list[str]:
+    version = metadata.get("sae_lens_version")
+    flat = "" if "metadata" in cfg else ", in the flat form of versions 3 to 5"
+    sentences = [f"{CONFIG} and {WEIGHTS} as SAELens{f' {version}' if version else ''} writes them{flat}."]
+    if mode in (True, "expected_average_only_in"):
+        sentences.append(
+            f"{mode!r} says that inputs were scaled to an average length in training. As in SAELens nothing is done at "
+            "run time: the factor is folded into weights when they are published, or else stated in facet.json."
+        )
+    if metadata.get("training_architecture"):
+        sentences.append(f"Trained as {metadata['training_architecture']}.")
+    return sentences
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        cfg = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise damaged(path, "it is not JSON") from error
-    if not isinstance(cfg, dict):
-        raise damaged(path, "it is not a JSON object")
-    return cfg
+def _tensors(place: Place, cfg: dict, name: str, architecture: str, weights: Weights) -> dict[str, str]:
+    """Return which tensor is what for an architecture; raise DamagedDictionary for one of another architecture."""
+    mapping = {canonical: TENSORS[canonical] for canonical in ("w_enc_fd", "b_enc_f", "w_dec_fo", "b_out_o")}
+    if architecture == "gated":
+        del mapping["b_enc_f"]
+        mapping |= {canonical: TENSORS[canonical] for canonical in ("log_gain_f", "b_gate_f", "b_magnitude_f")}
+    if architecture == "matching_pursuit":
+        mapping = {"w_enc_fd": "W_dec", "w_dec_fo": "W_dec", "b_out_o": "b_dec"}
+        if not cfg.get("apply_b_dec_to_input", True):
+            del mapping["b_out_o"]
+    if architecture == "jumprelu":
+        canonical = "log_threshold_f" if "log_threshold" in weights else "threshold_f"
+        mapping[canonical] = TENSORS[canonical]
+    if "skip" in name:
+        mapping["w_skip_do"] = TENSORS["w_skip_do"]
+    # Versions 3 to 5 saved a factor that only finetuning made use of.
+    if cfg.get("finetuning_scaling_factor") and "scaling_factor" in weights:
+        mapping["decode_scale_f"] = TENSORS["decode_scale_f"]
+    for stored in ("threshold", "b_gate", "r_mag", "W_skip"):
+        if stored in weights and stored not in {value.removesuffix(".T") for value in mapping.values()}:
+            raise damaged(
+                weights.path, f"it holds {stored}, which {name!r} dictionaries do not have, as {CONFIG} calls it"
+            )
+    return present(weights, mapping)
 
 
-def _legacy_architecture(cfg: dict[str, Any]) -> str:
-    return "topk" if cfg.get("activation_fn_str") == "topk" else cfg.get("architecture", "standard")
+def _legacy_architecture(place: Place, cfg: dict[str, Any]) -> str:
+    activation = cfg.get("activation_fn_str", "relu")
+    if activation == "topk":
+        return "topk"
+    if activation != "relu":
+        _supported(place, "activation_fn", activation, {"relu": "relu", "topk": "topk"})
+    return cfg.get("architecture", "standard")
 
 
-def _supported(folder: Path, key: str, value: Any, table: dict[Any, str]) -> str:
+def _supported(place: Place, key: str, value: Any, table: dict[Any, str]) -> str:
     if isinstance(value, str | bool | None) and value in table:
         return table[value]
     known = ", ".join(name for name in table if isinstance(name, str))
     raise UnsupportedDictionary(
-        f"{folder / CONFIG} has {key} {value!r}, which Facet does not compute.",
+        f"{place.folder / CONFIG} has {key} {value!r}, which Facet does not compute.",
         f"Supported are: {known}.",
         **{key: value},
     )
 
 
-def _hook(folder: Path, metadata: dict[str, Any], key: str, head_key: str) -> str:
+def _hook(place: Place, metadata: dict[str, Any], key: str, head_key: str) -> str:
     name = metadata.get(key)
     if not isinstance(name, str) or not name:
-        raise damaged(folder / CONFIG, f"{key} is missing, so nothing says where the dictionary reads")
+        raise damaged(place.folder / CONFIG, f"{key} is missing, so nothing says where the dictionary reads")
+    # With AutoModelForCausalLM as its model, a dictionary names modules.
+    if not name.startswith(("blocks.", "hook_")):
+        name = hook_point(name, model_name=str(metadata.get("model_name") or "")) or name
     head = metadata.get(head_key)
     return name if head is None else f"{name}.{head}"
 
 
-def _count(folder: Path, cfg: dict[str, Any], key: str) -> int:
+def _count(place: Place, cfg: dict[str, Any], key: str) -> int:
     value = cfg.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise damaged(folder / CONFIG, f"{key} is {value!r} instead of a positive number")
+        raise damaged(place.folder / CONFIG, f"{key} is {value!r} instead of a positive number")
     return value
 
 
-def _k(folder: Path, cfg: dict[str, Any]) -> int:
-    k = _count(folder, cfg if "k" in cfg else cfg.get("activation_fn_kwargs", {}), "k")
-    if k > cfg["d_sae"]:
-        raise damaged(folder / CONFIG, f"k is {k} with {cfg['d_sae']} features")
+def _k(place: Place, cfg: dict[str, Any], d_sae: int) -> int:
+    k = _count(place, cfg if "k" in cfg else cfg.get("activation_fn_kwargs", {}), "k")
+    if k > d_sae:
+        raise damaged(place.folder / CONFIG, f"k is {k} with {d_sae} features")
     return k
 
 
-def _check_shapes(config: DictionaryConfig, shapes: dict[str, tuple[int, ...]]) -> None:
-    d, f, o = config.d_in, config.n_features, config.d_out
-    expected = {"W_enc": (d, f), "b_enc": (f,), "W_dec": (f, o), "b_dec": (o,)}
-    if config.architecture == "jumprelu":
-        expected["log_threshold" if "log_threshold" in shapes else "threshold"] = (f,)
-    if "skip" in config.metadata["architecture"]:
-        expected["W_skip"] = (o, d)
-    for name, shape in expected.items():
-        if name not in shapes:
-            raise _misshapen(config, name, f"has no tensor {name}")
-        if shapes[name] != shape:
-            raise _misshapen(config, name, f"has {name} of shape {shapes[name]} where {CONFIG} says {shape}")
+def _pursuit(cfg: dict[str, Any]) -> dict[str, Any]:
+    """Return matching pursuit's rules for stopping, with SAELens' defaults."""
+    return {
+        "residual_threshold": cfg.get("residual_threshold", 1e-2),
+        "max_iterations": cfg.get("max_iterations"),
+        "stop_on_duplicate_support": cfg.get("stop_on_duplicate_support", True),
+    }
 
 
-def _misshapen(config: DictionaryConfig, tensor: str, why: str) -> DamagedDictionary:
-    return DamagedDictionary(
-        f"{config.weights} {why}.", f"Check that {CONFIG} belongs to these weights.", file=config.weights, tensor=tensor
-    )
+def _group_sizes(metadata: dict[str, Any]) -> tuple[int, ...]:
+    """Return the sizes of nested groups from the widths at which they end."""
+    widths = [0, *(metadata.get("matryoshka_widths") or ())]
+    return tuple(stop - start for start, stop in pairwise(widths))

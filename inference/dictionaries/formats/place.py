@@ -1,0 +1,207 @@
+"""A place that may hold a dictionary: a folder, or a file in it, looked at without torch.
+
+`facet.json` in the folder states what a layout leaves out, or what its author got wrong: `hook_in`, `hook_out`,
+`model_name`, `k`, `context_size`, `prepend_bos`, `input_scale`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from inference.dictionaries.config import DamagedDictionary, DictionaryConfig, UnsupportedDictionary
+from inference.dictionaries.formats.tensors import NEEDED, check_shapes
+from inference.dictionaries.storage import SUFFIXES, Weights, damaged, open_weights
+from inference.digests import file_sha256
+from inference.errors import InvalidInput
+
+OVERRIDES = "facet.json"
+COMPETING = ("topk", "abstopk", "signed_topk", "groupmax")
+_OVERRIDE_TYPES = {
+    "hook_in": str,
+    "hook_out": str,
+    "model_name": str,
+    "k": int,
+    "context_size": int,
+    "prepend_bos": bool,
+    "input_scale": float,
+}
+
+
+class OutsideFolder(InvalidInput):
+    """A link that leads out of the folder that was named."""
+
+    code = "outside-folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a layout fits a place, and why."""
+
+    fits: bool
+    why: str
+
+
+def yes(why: str) -> Verdict:
+    return Verdict(True, why)
+
+
+def no(why: str) -> Verdict:
+    return Verdict(False, why)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What somebody named: `path` is a folder or a file."""
+
+    path: Path
+
+    @cached_property
+    def folder(self) -> Path:
+        return self.path.parent if self.path.is_file() else self.path
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The files in the folder."""
+        return sorted(entry.name for entry in self.folder.iterdir() if entry.is_file())
+
+    @cached_property
+    def overrides(self) -> dict[str, Any]:
+        """What facet.json states; raise UnsupportedDictionary for what it may not."""
+        told = self.json(OVERRIDES) if self.has(OVERRIDES) else {}
+        for name, value in told.items():
+            kind = _OVERRIDE_TYPES.get(name)
+            if kind is None or not isinstance(value, (int, float) if kind is float else kind):
+                raise UnsupportedDictionary(
+                    f"{self.folder / OVERRIDES} has {name} {value!r}, which means nothing here.",
+                    f"It may state {', '.join(f'{key} ({kind.__name__})' for key, kind in _OVERRIDE_TYPES.items())}.",
+                )
+        return told
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name).is_file()
+
+    def inside(self, name: str) -> Path:
+        """Return the path of a file; raise OutsideFolder for a link that leads elsewhere than to a hub's own store."""
+        path = self.folder / name
+        # The hub's cache links every file of `snapshots/<commit>` into the `blobs` beside it.
+        snapshot = next((parent for parent in self.folder.parents if parent.name == "snapshots"), None)
+        allowed = (self.folder.resolve(), *((snapshot.with_name("blobs").resolve(),) if snapshot else ()))
+        if path.is_symlink() and not any(path.resolve().is_relative_to(folder) for folder in allowed):
+            raise OutsideFolder(
+                f"{path} is a link that leads out of its folder.", "Put the file itself there.", file=str(path)
+            )
+        return path
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Return a JSON object; raise DamagedDictionary if the file does not hold one."""
+        path = self.inside(name)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise damaged(path, "it is not JSON") from error
+        if not isinstance(content, dict):
+            raise damaged(path, "it is not a JSON object")
+        return content
+
+    def weights(self, name: str) -> Weights:
+        return open_weights(self.inside(name))
+
+    def only(self, suffix: str) -> str | None:
+        """Return the file that was named, if it has the suffix, or else the one file of the folder that has it."""
+        if self.path.is_file():
+            return self.path.name if self.path.suffix == suffix else None
+        matching = [name for name in self.names if name.endswith(suffix)]
+        return matching[0] if len(matching) == 1 else None
+
+    @cached_property
+    def content(self) -> Weights | None:
+        """The one file of weights here, opened; None where there is none, or more than one."""
+        named = [name for suffix in SUFFIXES if (name := self.only(suffix))]
+        return self.weights(named[0]) if len(named) == 1 else None
+
+    def search(self, pattern: str) -> re.Match[str] | None:
+        """Return where a pattern matches the path, which often says what the files do not."""
+        return re.search(pattern, str(self.path.absolute()))
+
+    def describe(
+        self,
+        weights: Weights,
+        *,
+        format: str,
+        architecture: str,
+        tensors: Mapping[str, str],
+        hook_in: str | None,
+        hook_out: str | None = None,
+        by_file: bool = False,
+        **facts: Any,
+    ) -> DictionaryConfig:
+        """Return a config with facet.json's statements, and the widths of the stored tensors where `facts` has none.
+
+        A dictionary that is a file among others is known `by_file`, others by their folder.
+
+        Raises DamagedDictionary where shapes disagree, UnsupportedDictionary where nothing says where it reads.
+        """
+        told = dict(self.overrides)
+        hook_in = told.pop("hook_in", hook_in)
+        hook_out = told.pop("hook_out", hook_out) or hook_in
+        if not hook_in:
+            raise UnsupportedDictionary(
+                f"Nothing in {self.folder} says where the dictionary reads.",
+                f'Write {{"hook_in": "blocks.N.hook_resid_post"}}, with its layer and site, to {OVERRIDES} there.',
+            )
+        for canonical in ("w_dec_fo", "w_enc_fd", *NEEDED.get(architecture, ())):
+            if canonical not in tensors and (canonical != "threshold_f" or not _has_threshold(tensors, facts)):
+                raise damaged(weights.path, f"it has nothing that could be {canonical}", tensor=canonical)
+        n_features, d_out = _sizes(weights, tensors["w_dec_fo"])
+        d_in = _sizes(weights, tensors["w_enc_fd"])[1]
+        dtype = weights.spans[tensors["w_dec_fo"].removesuffix(".T")].dtype
+        if self.overrides:
+            facts["evidence"] = (*facts.get("evidence", ()), f"{OVERRIDES} states {', '.join(sorted(self.overrides))}.")
+        if "input_scale" in told:
+            told["output_scale"] = told["input_scale"]
+        config = DictionaryConfig(
+            path=str(weights.path if by_file else self.folder),
+            weights=str(weights.path),
+            format=format,
+            architecture=architecture,
+            tensors=dict(tensors),
+            hook_in=hook_in,
+            hook_out=hook_out,
+            **({"d_in": d_in, "d_out": d_out, "n_features": n_features, "dtype": dtype} | facts | told),
+        )
+        check_shapes(config, weights)
+        _check_counts(config, weights)
+        return replace(config, sha256=file_sha256(weights.path))
+
+
+def _has_threshold(tensors: Mapping[str, str], facts: Mapping[str, Any]) -> bool:
+    return "log_threshold_f" in tensors or "threshold" in facts.get("options", {})
+
+
+def _sizes(weights: Weights, name: str) -> tuple[int, int]:
+    shape = weights.shape(name.removesuffix(".T"))
+    if len(shape) != 2:
+        raise damaged(weights.path, f"{name.removesuffix('.T')} is no matrix: its shape is {shape}", tensor=name)
+    return shape[::-1] if name.endswith(".T") else shape
+
+
+def _check_counts(config: DictionaryConfig, weights: Weights) -> None:
+    problem = None
+    if min(config.d_in, config.d_out, config.n_features) < 1:
+        problem = f"its widths are {config.d_in}, {config.n_features} and {config.d_out}"
+    elif config.architecture in COMPETING and not 1 <= (config.k or 0) <= config.n_features:
+        problem = f"k is {config.k} with {config.n_features} features"
+    elif config.architecture == "groupmax" and config.n_features % config.k:
+        problem = f"{config.n_features} features do not make {config.k} groups of equal size"
+    elif config.group_sizes and sum(config.group_sizes) != config.n_features:
+        problem = f"its groups hold {sum(config.group_sizes)} of {config.n_features} features"
+    if problem:
+        raise DamagedDictionary(
+            f"{weights.path} cannot be used: {problem}.", f"Check its config, or state k in {OVERRIDES}."
+        )

@@ -1,0 +1,136 @@
+"""The tensors of one file as spans of bytes, and reading them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+from zipfile import BadZipFile, ZipFile
+from zlib import error as ZlibError
+
+from inference.dictionaries.config import DamagedDictionary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Bytes of an element; the names are torch's.
+ELEMENT_BYTES = {
+    "float64": 8,
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "float8_e4m3fn": 1,
+    "int64": 8,
+    "int32": 4,
+    "int16": 2,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+}
+PIECE_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A tensor's bytes: in the file, or in a `member` of it if that is a zip, from `offset` on.
+
+    A `transposed` matrix is stored column by column.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    offset: int
+    member: str | None = None
+    transposed: bool = False
+
+    @property
+    def n_bytes(self) -> int:
+        return math.prod(self.shape) * ELEMENT_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """The table of contents of a file. `facts` are the values in it that are no tensors."""
+
+    path: Path
+    spans: Mapping[str, Span]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.spans
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape; raise DamagedDictionary if it is not there."""
+        if name not in self.spans:
+            raise damaged(self.path, f"it has no tensor {name}", tensor=name)
+        return self.spans[name].shape
+
+    def numbers(self, name: str) -> list[float]:
+        """Return the values of a short vector or a scalar, without torch."""
+        import numpy as np
+
+        self.shape(name)
+        span = self.spans[name]
+        if span.dtype == "bfloat16":
+            bits_n = np.frombuffer(self._bytes(span), np.uint16).astype(np.uint32) << 16
+            return bits_n.view(np.float32).tolist()
+        return np.frombuffer(self._bytes(span), span.dtype).tolist()
+
+    def tensor(self, name: str, *, transpose: bool = False) -> Tensor:
+        """Return a tensor in float32, row-major; raise DamagedDictionary if it is cut short or not finite."""
+        import torch
+
+        shape = self.shape(name)
+        span = self.spans[name]
+        flip = span.transposed != transpose
+        stored = shape[::-1] if span.transposed else shape
+        n_rows = stored[0] if stored else 1
+        n_columns = math.prod(stored[1:])
+        result = torch.empty(shape[::-1] if transpose else shape)
+        target = result.view(n_columns, n_rows).T if flip else result.view(n_rows, n_columns)
+        row_bytes = n_columns * ELEMENT_BYTES[span.dtype]
+        step = max(1, PIECE_BYTES // max(1, row_bytes))
+        with self._opened(span) as file:
+            for start in range(0, n_rows if n_columns else 0, step):
+                stop = min(start + step, n_rows)
+                data = bytearray(self._exactly(file, (stop - start) * row_bytes))
+                piece = torch.frombuffer(data, dtype=getattr(torch, span.dtype)).view(-1, n_columns).float()
+                if not piece.isfinite().all():
+                    raise damaged(self.path, f"{name} has values that are not finite", tensor=name)
+                target[start:stop] = piece
+        return result
+
+    def _bytes(self, span: Span) -> bytes:
+        with self._opened(span) as file:
+            return self._exactly(file, span.n_bytes)
+
+    def _exactly(self, file: IO[bytes], n_bytes: int) -> bytes:
+        data = file.read(n_bytes)
+        if len(data) != n_bytes:
+            raise damaged(self.path, "it is cut short")
+        return data
+
+    @contextmanager
+    def _opened(self, span: Span) -> Iterator[IO[bytes]]:
+        try:
+            if span.member is None:
+                with self.path.open("rb") as file:
+                    file.seek(span.offset)
+                    yield file
+            else:
+                with ZipFile(self.path) as archive, archive.open(span.member) as file:
+                    file.seek(span.offset)
+                    yield file
+        except (BadZipFile, ZlibError, KeyError) as error:
+            raise damaged(self.path, "its archive is damaged") from error
+        except OSError as error:
+            raise damaged(self.path, error.strerror or "it cannot be read") from error
+
+
+def damaged(path: Path, why: str, **details: str) -> DamagedDictionary:
+    return DamagedDictionary(
+        f"{path.name} in {path.parent} cannot be used: {why}.", "Fetch or write it again.", file=str(path), **details
+    )

@@ -357,7 +357,7 @@ class ListCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextHit:
-    """A stored context that matches a search, with the features that are recorded to peak in it."""
+    """A stored context that matches a search, with the features that have it among their top contexts."""
 
     text: str
     document: str

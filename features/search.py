@@ -2,7 +2,7 @@
 
     assertEqual                    explanations, peak tokens, promoted tokens and contexts
     "capital of"                   words in order
-    label:date ctx:"import os"     words of explanations; words of contexts where a feature peaks
+    label:date ctx:"import os"     words of explanations; words of a feature's top contexts
     tok:def promotes:" return"     tokens that a feature peaks on, or promotes
     density:<1% density:0.1%-2%    share of tokens where a feature fires
 
@@ -51,7 +51,7 @@ class Query:
         """Say how the query was understood, one phrase a term."""
         terms = [f"“{word}”" for word in self.words]
         terms += [f"explained as “{label}”" for label in self.labels]
-        terms += [f"peaks in a context with “{context}”" for context in self.contexts]
+        terms += [f"has “{context}” in a top context" for context in self.contexts]
         terms += [f"peaks on “{token}”" for token in self.tokens]
         terms += [f"promotes “{token}”" for token in self.promotes]
         if self.density_low is not None:

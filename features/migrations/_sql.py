@@ -31,12 +31,13 @@ DROP FUNCTION facet_code_query(text), facet_code_vector(text), facet_words(text)
 """
 
 # Indexes of partitioned tables: features.partitions gives each new partition the same ones after it is filled.
+# `example_context` answers from the index alone which features have a context among their top ones.
 INDEXES = """
 CREATE INDEX feature_firing ON features_feature (dictionary_id, firing_count, index);
 CREATE INDEX feature_maximum ON features_feature (dictionary_id, maximum, index);
 CREATE INDEX feature_entropy ON features_feature (dictionary_id, token_entropy, index);
 CREATE INDEX feature_peak_tokens ON features_feature USING gin (peak_token_ids);
 CREATE INDEX feature_promoted ON features_feature USING gin (promoted_ids);
-CREATE INDEX example_context ON features_example (dictionary_id, context);
+CREATE INDEX example_context ON features_example (dictionary_id, context) INCLUDE (index, rank) WHERE "group" = 0;
 CREATE INDEX context_words ON features_context USING gin (facet_code_vector(text));
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,7 +15,7 @@ from features.selectors.search_sql import Chips, FoundContext, examples_in
 
 MAX_CONTEXTS = 40
 MAX_FEATURES = 6
-InContext = dict[tuple[int, int], list[tuple[int, int, float]]]
+InContext = dict[tuple[int, int], list[tuple[int, int, int]]]
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -53,7 +54,10 @@ def find_contexts(dictionaries: Iterable[Dictionary], phrases: Sequence[str]) ->
 
 
 def features_in_contexts(contexts: Sequence[FoundContext], chips: Chips) -> InContext:
-    """Return `{(tokenization, ordinal): [(dictionary, index, share of maximum)]}`, strongest first. One query."""
+    """Return `{(tokenization, ordinal): [(dictionary, index, rank)]}` of features with the context among their top.
+
+    `rank` is the context's place among the feature's top ones, from 0; the lowest are first. One query.
+    """
     found: InContext = {(context.tokenization, context.ordinal): [] for context in contexts}
     if not contexts:
         return found
@@ -61,28 +65,32 @@ def features_in_contexts(contexts: Sequence[FoundContext], chips: Chips) -> InCo
     branches = []
     all_params: list[object] = []
     for model, dictionaries in chips.models().items():
-        clauses, chip_params = chips.clauses(model, contexts=chips.contexts is not contexts)
+        clauses, chip_params, join = "TRUE", [], ""
+        beyond = chips.contexts is not None and chips.contexts is not contexts
+        if chips.ask_more or beyond:
+            clauses, chip_params = chips.clauses(model, contexts=beyond)
+            # Postgres prunes by each list on its own: it does not carry one over to the other side of a join.
+            clauses, chip_params = f"f.dictionary_id = ANY(%s) AND {clauses}", [dictionaries, *chip_params]
+            join = 'JOIN features_feature f ON f.dictionary_id = x.dictionary_id AND f."index" = x."index"'
         branches.append(f"""
-            SELECT d.tokenization_id, x.context, x.dictionary_id, x."index", x.peak_value / f.maximum AS share
-            FROM features_example x
-            JOIN features_feature f ON f.dictionary_id = x.dictionary_id AND f."index" = x."index" AND f.maximum > 0
+            SELECT d.tokenization_id, x.context, x.dictionary_id, x."index", x.rank
+            FROM features_example x {join}
             JOIN features_dictionary d ON d.id = x.dictionary_id
-            WHERE x.dictionary_id = ANY(%s) AND f.dictionary_id = ANY(%s) AND {inside} AND {clauses}
+            WHERE x.dictionary_id = ANY(%s) AND {inside} AND {clauses}
         """)
-        # Postgres prunes by each list on its own: it does not carry one over to the other side of a join.
-        all_params.extend([dictionaries, dictionaries, *params, *chip_params])
+        all_params.extend([dictionaries, *params, *chip_params])
     sql = f"""
-        SELECT tokenization_id, context, dictionary_id, "index", share FROM (
+        SELECT tokenization_id, context, dictionary_id, "index", rank FROM (
             SELECT *, row_number() OVER (
-                PARTITION BY tokenization_id, context ORDER BY share DESC, dictionary_id, "index"
+                PARTITION BY tokenization_id, context ORDER BY rank, dictionary_id, "index"
             ) AS place
             FROM ({" UNION ALL ".join(branches)}) hits
-        ) ranked WHERE place <= %s ORDER BY share DESC, dictionary_id, "index"
+        ) ranked WHERE place <= %s ORDER BY rank, dictionary_id, "index"
     """
     with connection.cursor() as cursor:
         cursor.execute(sql, [*all_params, MAX_FEATURES])
-        for tokenization, context, dictionary, index, share in cursor:
-            found[tokenization, context].append((dictionary, index, share))
+        for tokenization, context, dictionary, index, rank in cursor:
+            found[tokenization, context].append((dictionary, index, rank))
     return found
 
 
@@ -93,7 +101,7 @@ def as_context_hits(
     phrases: Sequence[str],
     models: Mapping[int, str],
 ) -> list[ContextHit]:
-    """Shape the contexts, those where a feature peaks highest first. `models` gives slugs by dictionary id."""
+    """Shape the contexts, those that rank highest with a feature first. `models` gives slugs by dictionary id."""
     hits = []
     for context in contexts:
         features = in_contexts[context.tokenization, context.ordinal]
@@ -108,8 +116,8 @@ def as_context_hits(
             matched=matched,
             features=tuple(rows[dictionary, index] for dictionary, index, _ in features if (dictionary, index) in rows),
         )
-        hits.append((features[0][2] if features else 0.0, hit))
-    return [hit for _, hit in sorted(hits, key=lambda item: -item[0])]
+        hits.append((features[0][2] if features else math.inf, hit))
+    return [hit for _, hit in sorted(hits, key=lambda item: item[0])]
 
 
 def spans_of(text: str, phrases: Sequence[str]) -> tuple[tuple[int, int], ...]:

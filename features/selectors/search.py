@@ -50,7 +50,7 @@ def search(query: str, model: str | None = None, source: str | None = None, limi
     rows = feature_rows([*explained, *peaking, *promoting, *in_any])
     models = {dictionary.id: dictionary.model.slug for dictionary in scope.values()}
     found = as_context_hits(contexts, in_contexts, rows, phrases, models)
-    if chips.restricts:
+    if chips.ask_more:
         found = [hit for hit in found if hit.features]
     return _results(parsed, rows, explained, peaking, promoting, found[:limit])
 

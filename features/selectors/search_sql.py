@@ -80,27 +80,28 @@ class Chips:
         return " AND ".join(clauses) or "TRUE", params
 
     @property
-    def restricts(self) -> bool:
-        """Tell whether the chips say anything about features."""
-        return self.on_features or bool(self.query.labels)
+    def ask_more(self) -> bool:
+        """Tell whether a chip other than `ctx:` says anything about features."""
+        query = self.query
+        return bool(query.labels or query.tokens or query.promotes or query.has_density)
 
     @property
     def on_features(self) -> bool:
-        """Tell whether a hit must be looked up among the features at all."""
+        """Tell whether a chip other than `label:` says anything about features."""
         query = self.query
         return bool(query.tokens or query.promotes or query.has_density or self.contexts is not None)
 
 
 def examples_in(contexts: Sequence[FoundContext]) -> tuple[str, list[Any]]:
-    """Return the condition on `x`, an example that fires in one of the contexts, with its parameters."""
+    """Return the condition on `x`, a top example of a feature in one of the contexts, with its parameters."""
     ordinals: dict[tuple[int, ...], list[int]] = {}
     for context in contexts:
         ordinals.setdefault(context.dictionaries, []).append(context.ordinal)
     clauses, params = [], []
     for dictionaries, inside in ordinals.items():
-        clauses.append('(x.dictionary_id = ANY(%s) AND x.context = ANY(%s) AND x."group" <= 5)')
+        clauses.append("(x.dictionary_id = ANY(%s) AND x.context = ANY(%s))")
         params.extend([list(dictionaries), inside])
-    return f"({' OR '.join(clauses) or 'FALSE'})", params
+    return f"""x."group" = 0 AND ({" OR ".join(clauses) or "FALSE"})""", params
 
 
 def token_ids_of_terms(dictionaries: Iterable[Dictionary], terms: Collection[str]) -> dict[str, dict[int, list[int]]]:

@@ -135,9 +135,8 @@ def test_chips_restrict_every_column(world):
 
 def test_contexts_are_found_with_the_features_that_peak_in_them(world):
     results = selectors.search('ctx:"add argument"', limit=100)
-    assert results.contexts
+    assert results.contexts and any(len(hit.features) > 1 for hit in results.contexts)
     for hit in results.contexts:
-        assert hit.features
         for start, end in hit.matched:
             assert hit.text[start:end].lower().replace("_", " ").replace("-", " ").startswith("add argument")
     first = results.contexts[0]
@@ -147,7 +146,7 @@ def test_contexts_are_found_with_the_features_that_peak_in_them(world):
     dictionary = {row.source: row.pk for row in world.dictionaries.values()}
     for row in selectors.search('self ctx:"add argument"').peak_tokens:
         groups = selectors.example_groups(dictionary[row.source], row.index, 100)
-        texts = [example.text for group in groups if group.code <= 5 for example in group.examples]
+        texts = [example.text for group in groups if group.code == 0 for example in group.examples]
         assert any(spans_of(text, ["add argument"]) for text in texts)
 
 

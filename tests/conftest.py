@@ -28,6 +28,21 @@ CHROMIUM_ARGUMENTS = [
 ]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run tests with workers after those without, and tests with a browser last.
+
+    A worker would empty the queues that other tests look into, and Playwright keeps an event loop running in the main
+    thread, beside which no test can start one of its own. The sort keeps pytest-django's order within each group.
+    """
+
+    def group(item: pytest.Item) -> int:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        return 2 if "browser" in fixtures else 1 if "worker" in fixtures else 0
+
+    items.sort(key=group)
+
+
 @pytest.fixture(scope="session")
 def layout() -> Iterator[Layout]:
     """Folders for the embedded servers of this test session, removed afterwards."""

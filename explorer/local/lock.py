@@ -15,10 +15,13 @@ from packaging.utils import canonicalize_name
 from explorer.local.layout import CHECKOUT
 
 HEADER = "# Made by `make lock` from pyproject.toml and the environment of a developer: do not edit.\n"
-# torch's CUDA builds require this very Triton, its CPU builds none: any other version would make the lock fit only one.
-PINNED = {"triton": "3.7.1"}
-LINUX_ONLY = {"triton"}
-LINUX = "; sys_platform == 'linux'"
+# What the environment of one developer cannot tell: name, version, and where it is needed.
+ELSEWHERE = {
+    # torch's CUDA builds require this very Triton, its CPU builds none: another version would make the lock fit only one.
+    "triton": ("3.7.1", "sys_platform == 'linux'"),
+    # redis on the first releases of Python 3.11.
+    "async-timeout": ("5.0.1", "python_full_version < '3.11.3'"),
+}
 
 
 def main() -> None:
@@ -26,6 +29,7 @@ def main() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     run = closure([*project["dependencies"], *project["optional-dependencies"]["embedded"]])
     dev = closure(project["optional-dependencies"]["dev"])
+    run |= set(ELSEWHERE)
     write("requirements.lock", run)
     write("requirements-dev.lock", dev - run)
 
@@ -53,8 +57,8 @@ def write(file: str, names: set[str]) -> None:
     """Write one lock, sorted, without local version labels such as `+cpu`."""
     lines = []
     for name in sorted(names):
-        version = PINNED.get(name) or metadata.version(name).split("+")[0]
-        lines.append(f"{name}=={version}{LINUX if name in LINUX_ONLY else ''}\n")
+        version, marker = ELSEWHERE.get(name) or (metadata.version(name).split("+")[0], "")
+        lines.append(f"{name}=={version}{f'; {marker}' if marker else ''}\n")
     (CHECKOUT / file).write_text(HEADER + "".join(lines))
     print(f"{file}: {len(lines)} packages", file=sys.stderr)
 

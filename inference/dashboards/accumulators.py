@@ -51,11 +51,15 @@ class ShardAccumulator:
         self._index_type = np.uint16 if n_features <= 1 << 16 else np.int32
 
     def add_activations(
-        self, feature_e: np.ndarray, value_e: np.ndarray, firing_t: np.ndarray, token_t: np.ndarray
+        self, feature_e: np.ndarray, value_e: np.ndarray, firing_t: np.ndarray, l0_t: np.ndarray, token_t: np.ndarray
     ) -> None:
-        """Take a batch of activations above zero, `firing_t` of them at each of the corpus's tokens `token_t`."""
+        """Take a batch of activations above zero, `firing_t` of them at each of the corpus's tokens `token_t`.
+
+        `l0_t` counts those below zero too, where the architecture has them.
+        """
         self._waiting.append((feature_e.astype(self._index_type), value_e, firing_t, token_t))
         self._n_waiting += len(value_e)
+        self._l0 = _added(self._l0, np.bincount(l0_t))
         self.sums["n_tokens"] += len(token_t)
         if self._n_waiting >= _EVENTS_AT_ONCE:
             self.reduce()
@@ -77,7 +81,6 @@ class ShardAccumulator:
             return
         feature_e, value_e, firing_t, token_t = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
         self._waiting, self._n_waiting = [], 0
-        self._l0 = _added(self._l0, np.bincount(firing_t))
         self._pairs.add(feature_e, firing_t)
         events = Events.from_tokens(feature_e, value_e, firing_t, token_t, self.n_features)
         del feature_e, value_e, firing_t, token_t

@@ -71,6 +71,8 @@ class _Step:
     feature_e: np.ndarray
     value_e: np.ndarray
     firing_n: np.ndarray
+    l0_n: np.ndarray
+    silent_cf: np.ndarray
     squared_error: float
     y_squared: float
     y_sum_o: np.ndarray
@@ -143,20 +145,28 @@ class ShardEncoder:
         dictionary = self.dictionaries[source]
         with self.clock.stage("encode"):
             h_nf = dictionary.pre_activations(x_nd)
-            activations = dictionary.activate(h_nf)
+            activations = dictionary.activate(h_nf, x_nd)
             height_cf = torch.stack([h_tf.amax(0) for h_tf in h_nf.split(lengths)]).float().cpu().numpy()
         with self.clock.stage("decode"):
             y_hat_no = dictionary.decode(activations, x_nd).double()
             y_no = y_no.double()
             squared_error = float((y_no - y_hat_no).square().sum())
+        feature_e, value_e = activations.indices_n.cpu().numpy(), activations.values_n.float().cpu().numpy()
+        l0_n = activations.counts_t.cpu().numpy()
+        context_n = np.repeat(np.arange(len(lengths)), lengths)
+        silent_cf = np.ones(height_cf.shape, dtype=bool)
+        silent_cf[np.repeat(context_n, l0_n), feature_e] = False
+        feature_e, value_e, firing_n = _positive(feature_e, value_e, l0_n)
         return _Step(
             source=source,
             context_c=context_c,
             lengths=lengths,
             token_n=token_n,
-            feature_e=activations.indices_n.cpu().numpy(),
-            value_e=activations.values_n.float().cpu().numpy(),
-            firing_n=activations.counts_t.cpu().numpy(),
+            feature_e=feature_e,
+            value_e=value_e,
+            firing_n=firing_n,
+            l0_n=l0_n,
+            silent_cf=silent_cf,
             squared_error=squared_error,
             y_squared=float(y_no.square().sum()),
             y_sum_o=y_no.sum(0).cpu().numpy(),
@@ -173,21 +183,18 @@ class ShardEncoder:
                 document=int(self.contexts.document_c[step.context_c[0]]),
             )
         with self.clock.stage("reduce"):
-            accumulator.add_activations(step.feature_e, step.value_e, step.firing_n, step.token_n)
+            accumulator.add_activations(step.feature_e, step.value_e, step.firing_n, step.l0_n, step.token_n)
             accumulator.add_errors(step.squared_error, step.y_squared, step.y_sum_o)
         with self.clock.stage("silent"):
             self._offer_silent(step, accumulator)
 
     def _offer_silent(self, step: _Step, accumulator: ShardAccumulator) -> None:
         selection = accumulator.selection
-        silent_cf = np.ones(step.height_cf.shape, dtype=bool)
-        row_n = np.repeat(np.arange(len(step.lengths)), step.lengths)
-        silent_cf[np.repeat(row_n, step.firing_n), step.feature_e] = False
-        row, feature = selection.hard_admits(step.context_c, step.height_cf, silent_cf)
+        row, feature = selection.hard_admits(step.context_c, step.height_cf, step.silent_cf)
         position = self._highest(step, row, feature)
         hard_context, hard_value = step.context_c[row], step.height_cf[row, feature]
         selection.offer_hard(feature, hard_context, position, hard_value)
-        drawn_row, drawn_feature = selection.random_admits(step.context_c, silent_cf)
+        drawn_row, drawn_feature = selection.random_admits(step.context_c, step.silent_cf)
         drawn_context = step.context_c[drawn_row]
         selection.offer_random(drawn_feature, drawn_context)
         accumulator.add_silent(
@@ -224,6 +231,18 @@ class ShardEncoder:
             token_bt[text_bt],
             text_bt.sum(1).tolist(),
         )
+
+
+def _positive(
+    feature_e: np.ndarray, value_e: np.ndarray, firing_n: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Leave activations below zero out: some architectures have them, and dashboards show the positive side."""
+    positive_e = value_e > 0
+    if positive_e.all():
+        return feature_e, value_e, firing_n
+    row_e = np.repeat(np.arange(len(firing_n)), firing_n)
+    firing_n = np.bincount(row_e[positive_e], minlength=len(firing_n))
+    return feature_e[positive_e], value_e[positive_e], firing_n
 
 
 def _in_order(

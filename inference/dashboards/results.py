@@ -130,7 +130,8 @@ class Examples:
 class DictionaryDashboard:
     """Everything that one pass measured of one dictionary.
 
-    Lists of K ids are padded with -1 where a feature has fewer; the paired values are 0 there.
+    Lists of K ids are padded with -1 where a feature has fewer; the paired values are 0 there. Of architectures that
+    keep signs, features fire where they are above zero; only L0, the reconstruction and silence know of the rest.
     """
 
     source: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT, TOP
 from inference.dictionaries import load_dictionary
 from inference.dictionaries.config import DictionaryDoesNotFit
 from inference.errors import InvalidInput
-from tests.inference.dashboards.conftest import SHARD_TOKENS, all_arrays, make_setting
+from tests.inference.dashboards.conftest import SHARD_TOKENS, Dense, all_arrays, make_setting
 from tests.tiny import tiny_dictionary
 
 SOURCES = ("1-res-topk", "2-att-topk", "1-tc-jump")
@@ -285,6 +286,23 @@ def test_dictionary_that_does_not_fit_is_refused_before_anything_is_read(setting
         replace(setting, dictionaries={"wide": load_dictionary(path)}, documents=[]).run(tmp_path)
     with pytest.raises(InvalidInput, match="no dictionary"):
         replace(setting, dictionaries={}).run(tmp_path)
+
+
+def test_signed_features_fire_where_they_are_positive_and_are_silent_where_they_are_zero(setting, tmp_path):
+    path = tiny_dictionary(tmp_path, "topk", source="signed")
+    config = json.loads((path / "cfg.json").read_text())
+    (path / "cfg.json").write_text(json.dumps(config | {"architecture": "abstopk"}))
+    signed = replace(setting, dictionaries={"signed": load_dictionary(path)})
+    outcome = signed.run(tmp_path / "work")
+    board, brute = outcome.dashboards["signed"], Dense.of(signed, outcome, "signed")
+    assert (brute.a_tf < 0).any()
+    np.testing.assert_array_equal(board.firing_count_f, (brute.a_tf > 0).sum(0))
+    np.testing.assert_array_equal(board.maximum_f, np.maximum(brute.a_tf.max(0), 0))
+    assert board.l0_mean == pytest.approx((brute.a_tf != 0).sum(1).mean())
+    assert (board.examples.values_s > 0).all()
+    silent = board.examples.group_x >= HARD_SILENT
+    rows = zip(board.examples.feature_x[silent], board.examples.context_x[silent], strict=True)
+    assert not any(brute.a_tf[brute.context_t == context, feature].any() for feature, context in rows)
 
 
 def test_numbers_that_are_not_finite_stop_the_pass(setting, tmp_path):

@@ -17,7 +17,7 @@ from explorer.local.layout import CHECKOUT
 HEADER = "# Made by `make lock` from pyproject.toml and the environment of a developer: do not edit.\n"
 # What the environment of one developer cannot tell: name, version, and where it is needed.
 ELSEWHERE = {
-    # torch's CUDA builds require this very Triton, its CPU builds none: another version would make the lock fit only one.
+    # torch's CUDA builds require this very Triton, its CPU builds none: another version would fit only the latter.
     "triton": ("3.7.1", "sys_platform == 'linux'"),
     # redis on the first releases of Python 3.11.
     "async-timeout": ("5.0.1", "python_full_version < '3.11.3'"),

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from django import template
 from django.utils import timezone
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from explorer import charts, context_html
-from explorer.live_values import PromptToken, TestedText
+from explorer.live_values import PromptToken, TestedText, TokenValue
 from explorer.ramps import activation_level
 from features.results import ExampleCard, Histogram
 
@@ -45,6 +45,22 @@ def ribbon_tokens(tokens: Sequence[PromptToken]) -> SafeString:
 
 
 @register.simple_tag
+def firing_values(values: Sequence[TokenValue]) -> str:
+    """Return `position:level:value,…`, from which a script lights the tokens of a prompt."""
+    return ",".join(f"{value.position}:{value.level}:{value.value:.4g}" for value in values)
+
+
+@register.simple_tag
+def firing_strip(values: Sequence[TokenValue], tokens: Sequence[PromptToken]) -> SafeString:
+    """Draw where along a prompt a feature fires."""
+    bars = "".join(f'<rect class="p{value.level}" x="{value.position}" width="1" height="1"/>' for value in values)
+    return mark_safe(
+        f'<svg class="strip-mini" viewBox="0 0 {len(tokens)} 1" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="base" width="{len(tokens)}" height="1"/>{bars}</svg>'
+    )
+
+
+@register.simple_tag
 def marked_text(text: str, spans: Sequence[tuple[int, int]]) -> SafeString:
     """Render text with its matches marked."""
     return context_html.marked_html(text, spans)
@@ -63,6 +79,15 @@ def logit_chart(histogram: Histogram) -> charts.Chart:
 @register.simple_tag
 def density_chart(histogram: Histogram) -> charts.Chart:
     return charts.density_chart(histogram)
+
+
+@register.simple_tag
+def meter(percentage: float) -> SafeString:
+    """Draw a share, 0 to 100, as a thin bar."""
+    return mark_safe(
+        '<svg class="meter" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect width="100" height="4"/><rect width="{float(percentage):g}" height="4"/></svg>'
+    )
 
 
 @register.simple_tag(takes_context=True)

@@ -29,7 +29,8 @@ def first_column(document: str) -> set[str]:
 def variables_read() -> set[str]:
     """Return the names of environment variables that the code reads, from its syntax trees."""
     names = set()
-    for path in (*(p for name in PACKAGES for p in (CHECKOUT / name).rglob("*.py")), CHECKOUT / "tests/conftest.py"):
+    folders = (*PACKAGES, "docs")
+    for path in (*(p for name in folders for p in (CHECKOUT / name).rglob("*.py")), CHECKOUT / "tests" / "conftest.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
                 continue

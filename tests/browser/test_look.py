@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Page
 
@@ -28,42 +30,7 @@ ADDRESSES = [
     "/tiny/nothing",
 ]
 
-# Text whose contrast with what lies behind it is below 4.5; text of disabled controls is exempt.
-FAINT = """() => {
-  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
-  const luminance = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const [r, g, b, a = 1] = channels(getComputedStyle(at).backgroundColor);
-      if (a === 1) return [r, g, b];
-    }
-    return [255, 255, 255];
-  };
-  const faint = new Set();
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const element = walker.currentNode.parentElement;
-    if (!walker.currentNode.textContent.trim() || !element.getClientRects().length) continue;
-    if (element.closest(':disabled, script, noscript, .out, .js-plotly-plot')) continue;
-    const style = getComputedStyle(element);
-    if (style.visibility === 'hidden') continue;
-    const pair = [luminance(channels(style.color)), luminance(behind(element))].sort((x, y) => y - x);
-    const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
-    if (ratio < 4.5) faint.add(`${ratio.toFixed(2)} ${element.tagName}.${element.className}: ${element.textContent.trim().slice(0, 30)}`);
-  }
-  return [...faint];
-}"""
-SMALL_TEXT = """() => [...new Set([...document.querySelectorAll('body *')].filter((element) =>
-  [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()) && element.getClientRects().length
-  && parseFloat(getComputedStyle(element).fontSize) < 12 && !element.closest('.js-plotly-plot'))
-  .map((element) => `${getComputedStyle(element).fontSize} ${element.tagName}.${element.className}`))]"""
-# Controls lower than 24 pixels; links inside sentences and lines of a document are exempt (WCAG 2.5.8).
-SMALL_TARGETS = """() => [...new Set([...document.querySelectorAll('button, input:not([type=hidden]), select, summary, .button')]
-  .filter((element) => element.getClientRects().length && !element.closest('p, .out, .js-plotly-plot, .pick, label.row'))
-  .filter((element) => element.getBoundingClientRect().height < 23.5)
-  .map((element) => `${element.getBoundingClientRect().height} ${element.tagName}.${element.className}`))]"""
-WIDE = """() => document.documentElement.scrollWidth - innerWidth"""
+LOOK = Path(__file__).with_name("look.js").read_text()
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -81,11 +48,9 @@ def test_no_page_scrolls_sideways_or_hides_text(
     found: dict[str, object] = {}
     for address in ADDRESSES:
         visitor.goto(server + (site.feature_url if address == "FEATURE" else address))
-        for name, script in (("faint", FAINT), ("small text", SMALL_TEXT), ("small targets", SMALL_TARGETS)):
-            if problems := visitor.evaluate(script):
+        for name in ("faint", "smallText", "smallTargets", "excess"):
+            if problems := visitor.evaluate(f"{LOOK}.{name}()"):
                 found[f"{address} {name}"] = problems
-        if (excess := visitor.evaluate(WIDE)) > 0:
-            found[f"{address} wider by"] = excess
     assert found == {}
 
 

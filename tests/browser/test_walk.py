@@ -37,8 +37,9 @@ def test_a_new_user_walks_from_home_to_steered_text(live_visitor: Page, site: Si
     recorded = float(example.locator(".peak i").get_attribute("data-v"))
     page.keyboard.press("t")
     page.keyboard.insert_text(example.locator(".tokens").text_content())
-    expect(page.locator("#test-result i[data-v]").first).to_be_visible()
-    seen = page.locator("#test-result i[data-v]").evaluate_all("(all) => Math.max(...all.map((i) => Number(i.dataset.v)))")
+    lit = page.locator("#test-result i[data-v]")
+    expect(lit.first).to_be_visible()
+    seen = max(float(value) for value in lit.evaluate_all("(tokens) => tokens.map((token) => token.dataset.v)"))
     assert seen == pytest.approx(recorded, rel=2e-3)  # examples are kept in half precision
     expect(page.locator("#test-result")).to_contain_text("of its maximum")
     expect(page).to_have_url(re.compile(r"[?&]text="))

@@ -31,9 +31,9 @@ def capture(
 ) -> dict[str, Tensor]:
     """Run the model and return x_btd at each hook point; the run stops behind the deepest of them.
 
-    Padding goes on the right. At a hook point that is `spliced` the changed value is returned, except where it is
-    normalized: there the value before the change. Clone the tensors to train on them: they are inference tensors.
-    Raises UnknownHookPoint.
+    Padding goes on the right. At a hook point that is `spliced` the changed value is returned, except where a norm
+    is at work, which is at normalized hook points and at Phi's `hook_mlp_in`: there the value before the change.
+    Clone the tensors to train on them: they are inference tensors. Raises UnknownHookPoint.
     """
     names = list(dict.fromkeys(hook_names))
     captured: dict[str, Tensor] = {}

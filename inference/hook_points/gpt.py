@@ -21,7 +21,9 @@ _NEOX_ENDS = {
     "ln_final.hook_normalized": Site("gpt_neox.final_layer_norm", normalized=True),
 }
 
-_PHI_NORM, _PHI_MLP = "model.layers.{layer}.input_layernorm", "model.layers.{layer}.mlp"
+_PHI_NORM, _PHI_ATTENTION, _PHI_MLP = (
+    f"model.layers.{{layer}}.{name}" for name in ("input_layernorm", "self_attn", "mlp")
+)
 
 FAMILIES = (
     Family(
@@ -102,7 +104,8 @@ FAMILIES = (
                 ),
                 "hook_resid_mid",
             ),
-            # One norm serves attention and MLP; TransformerLens gives the MLP a copy of it.
+            # One norm serves attention and MLP; TransformerLens gives each its own.
+            "ln1.hook_normalized": Site(_PHI_NORM, normalized=True, only_for=_PHI_ATTENTION),
             "hook_mlp_in": Site(_PHI_NORM, "input", only_for=_PHI_MLP),
             "ln2.hook_normalized": Site(_PHI_NORM, normalized=True, only_for=_PHI_MLP),
             "mlp.hook_in": Site(_PHI_MLP, "input"),

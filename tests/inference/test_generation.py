@@ -4,6 +4,7 @@ import torch
 from inference.activations import spliced
 from inference.errors import InvalidInput
 from inference.generation import SteeringDiverged, generate
+from inference.hook_points import FAMILIES
 from inference.language_models import PromptTooLong
 from inference.steering import Edit, hooks_for
 from tests.tiny import CONTEXT_SIZE, TEXT
@@ -48,6 +49,19 @@ def test_cached_generation_equals_uncached(model, dictionaries, edits):
     assert ids_of(row) == expected_ids[: len(row)]
     torch.testing.assert_close([t.logprob for t in row], expected_logprobs[: len(row)], atol=1e-4, rtol=1e-4)
     assert [token.position for token in row] == list(range(len(tokens), len(tokens) + len(row)))
+
+
+@pytest.mark.parametrize("model", [name for name, family in FAMILIES.items() if family.causal], indirect=True)
+def test_cached_generation_equals_uncached_in_every_family(model, dictionaries):
+    tokens = model.tokenize(PROMPT)
+    variants = [[], [edit()], [edit(key="transcoder")]]
+    rows = rows_of(generate(model, tokens, n_tokens=10, dictionaries=dictionaries, variants=variants, temperature=0))
+    for row, edits in enumerate(variants):
+        expected_ids, expected_logprobs = uncached(model, tokens, 10, hooks_for(dictionaries, [edits], n_untouched=1))
+        assert ids_of(rows[row]) == expected_ids[: len(rows[row])]
+        torch.testing.assert_close(
+            [t.logprob for t in rows[row]], expected_logprobs[: len(rows[row])], atol=1e-4, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("temperature", [0, 1.0], ids=["greedy", "sampled"])

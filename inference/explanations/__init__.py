@@ -14,7 +14,7 @@ from typing import Any
 
 from inference.dashboards.results import ContextTable, DictionaryDashboard
 from inference.explanations.evidence import EvidenceReader
-from inference.explanations.patterns import describe
+from inference.explanations.patterns import at_its_strongest, describe, is_loose
 
 __all__ = ["METHOD", "KeylessExplanation", "explain"]
 
@@ -35,9 +35,17 @@ def explain(
 ) -> list[KeylessExplanation]:
     """Return one explanation per feature, in the order of features; those that never fire say so."""
     reader = EvidenceReader(dashboard, vocabulary, contexts)
-    explanations = []
-    for feature in range(dashboard.n_features):
-        evidence = reader.read(feature)
-        text, pattern = describe(evidence)
-        explanations.append(KeylessExplanation(text=text, evidence={"pattern": pattern, **evidence.as_dict()}))
-    return explanations
+    return [_explained(reader, feature) for feature in range(dashboard.n_features)]
+
+
+def _explained(reader: EvidenceReader, feature: int) -> KeylessExplanation:
+    evidence = reader.read(feature)
+    text, pattern = describe(evidence)
+    counted = evidence.as_dict()
+    if is_loose(pattern):
+        strongest = reader.read_strongest(feature)
+        closer_text, closer_pattern = describe(strongest)
+        if not is_loose(closer_pattern):
+            text, pattern = at_its_strongest(closer_text), f"strongest {closer_pattern}"
+            counted["strongest"] = strongest.as_dict()
+    return KeylessExplanation(text=text, evidence={"pattern": pattern, **counted})

@@ -33,7 +33,7 @@ class Evidence:
 
     `tokens` are by activation mass; `peaks`, `left` and `next` are the tokens at, before and after the peaks of
     examples, `says` those of `next` that the feature promotes, and `line` the words that open their lines. `near` are
-    words that stand near most of the strongest peaks and seldom elsewhere.
+    words that stand near most of the strongest peaks and seldom elsewhere, `earlier` those that stand anywhere before.
     """
 
     n_tokens: int
@@ -46,19 +46,25 @@ class Evidence:
     next: Shares = ()
     line: Shares = ()
     near: Shares = ()
+    earlier: Shares = ()
     promoted: tuple[str, ...] = ()
     suppressed: tuple[str, ...] = ()
     says: Shares = ()
     inside_word: float = 0.0
     line_start: float = 0.0
     window_start: float = 0.0
+    # Where in their windows four fifths of the strongest peaks are, and how wide a window is, in tokens.
+    first_position: int = 0
+    last_position: int = 0
+    window: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form, with the few largest shares of each kind."""
+        counts = ("n_tokens", "firing_count", "n_examples", "first_position", "last_position", "window")
         numbers = ("token_entropy", "inside_word", "line_start", "window_start")
-        shares = ("tokens", "peaks", "left", "next", "line", "near", "says")
+        shares = ("tokens", "peaks", "left", "next", "line", "near", "earlier", "says")
         return {
-            **{name: getattr(self, name) for name in ("n_tokens", "firing_count", "n_examples")},
+            **{name: getattr(self, name) for name in counts},
             **{name: round(getattr(self, name), 3) for name in numbers},
             **{name: [[text, round(share, 3)] for text, share in getattr(self, name)[:_KEPT]] for name in shares},
             **{name: list(getattr(self, name)[:_KEPT]) for name in ("promoted", "suppressed")},
@@ -73,12 +79,25 @@ class EvidenceReader:
         self.words = [word_of(text) for text in vocabulary]
         self._examples = _columns(dashboard, contexts)
         self._context_share = _context_shares(contexts)
+        self._window = int(np.diff(contexts.indptr_c).max())
 
     def read(self, feature: int) -> Evidence:
-        """Return the evidence about a feature."""
-        board = self.dashboard
-        rows = [self._examples[row] for row in board.examples.of_feature(feature)]
+        """Return the evidence about a feature, from all that is recorded of it."""
+        rows = [self._examples[row] for row in self.dashboard.examples.of_feature(feature)]
         rows = [row for row in rows if row.group <= 5]
+        return self._evidence(feature, rows, self._tokens(feature))
+
+    def read_strongest(self, feature: int) -> Evidence:
+        """Return the evidence of the strongest contexts alone, where `tokens` are those that peak in them."""
+        rows = [self._examples[row] for row in self.dashboard.examples.of_feature(feature)]
+        rows = [row for row in rows if row.group == 0]
+        peaks: dict[str, float] = defaultdict(float)
+        for row in rows:
+            peaks[self.words[row.token_id]] += row.value
+        return self._evidence(feature, rows, _largest(peaks, sum(peaks.values())))
+
+    def _evidence(self, feature: int, rows: list[_Example], tokens: Shares) -> Evidence:
+        board = self.dashboard
         promoted = self._texts(board.promoted_ids_fk[feature])
         common = {
             "n_tokens": board.n_tokens,
@@ -90,19 +109,19 @@ class EvidenceReader:
         }
         if not rows:
             return Evidence(**common)
-        return Evidence(**common, **self._surroundings(rows, promoted), **self._tokens(feature), **self._near(rows))
+        return Evidence(**common, tokens=tokens, **self._surroundings(rows, promoted), **self._words_around(rows))
 
     def _texts(self, ids: np.ndarray) -> tuple[str, ...]:
         words = (self.words[token_id] for token_id in ids.tolist() if token_id >= 0)
         return tuple(dict.fromkeys(word for word in words if word))
 
-    def _tokens(self, feature: int) -> dict[str, Shares]:
+    def _tokens(self, feature: int) -> Shares:
         board, shares = self.dashboard, defaultdict(float)
         pairs = zip(board.peak_token_ids_fk[feature], board.peak_token_shares_fk[feature], strict=True)
         for token_id, share in pairs:
             if token_id >= 0:
                 shares[self.words[token_id]] += float(share)
-        return {"tokens": _largest(shares)}
+        return _largest(shares)
 
     def _surroundings(self, rows: list[_Example], promoted: tuple[str, ...]) -> dict[str, Any]:
         peaks, left, following, line = (defaultdict(float) for _ in range(4))
@@ -131,19 +150,33 @@ class EvidenceReader:
             "inside_word": inside_word / total,
             "line_start": line_start / total,
             "window_start": window_start / total,
+            **self._positions(rows),
         }
 
-    def _near(self, rows: list[_Example]) -> dict[str, Shares]:
+    def _positions(self, rows: list[_Example]) -> dict[str, int]:
+        positions = sorted(row.position for row in rows if row.group == 0) or [0]
+        tenth = len(positions) // 10
+        return {"first_position": positions[tenth], "last_position": positions[-1 - tenth], "window": self._window}
+
+    def _words_around(self, rows: list[_Example]) -> dict[str, Shares]:
         strongest = [row for row in rows if row.group == 0]
+        texts = [(self.contexts.text[row.context], row) for row in strongest]
+        return {
+            "near": self._unusual([text[row.near_start : row.near_end] for text, row in texts]),
+            "earlier": self._unusual([text[: row.start] for text, row in texts]),
+        }
+
+    def _unusual(self, texts: list[str]) -> Shares:
+        """Return words that stand in most of the texts and much more seldom in contexts at large."""
         found: Counter[str] = Counter()
-        for row in strongest:
-            found.update(_words(self.contexts.text[row.context][row.near_start : row.near_end]))
+        for text in texts:
+            found.update(_words(text))
         shares = {}
         for word, count in found.items():
-            share = count / len(strongest)
+            share = count / len(texts)
             if count >= 3 and share >= _NEAR_SHARE and share >= _NEAR_LIFT * self._context_share.get(word, 0.0):
                 shares[word] = share
-        return {"near": _largest(shares)}
+        return _largest(shares)
 
 
 class _Example(NamedTuple):
@@ -151,6 +184,7 @@ class _Example(NamedTuple):
 
     group: int
     context: int
+    position: int
     value: float
     token_id: int
     left_id: int
@@ -170,6 +204,7 @@ def _columns(dashboard: DictionaryDashboard, contexts: ContextTable) -> list[_Ex
     columns = (
         examples.group_x,
         examples.context_x,
+        examples.peak_position_x,
         np.maximum(examples.peak_value_x, 1e-30),
         ids[token],
         np.where(token > first, ids[np.maximum(token - 1, 0)], -1),

@@ -18,6 +18,8 @@ FEW_FIRINGS = 5
 _ONE, _FAMILY, _CLASS, _FEW, _PLACE, _SAYS = 0.5, 0.6, 0.65, 0.5, 0.55, 0.4
 # One token may carry less where it stands far above the next, and a place may be named with "often" from here on.
 _STANDS_OUT, _TIMES, _OFTEN = 0.35, 4, 0.33
+# Examples from which on a common position in the window is no chance.
+_MANY = 15
 
 # Families of tokens of which a label names the kind.
 FAMILIES: dict[str, frozenset[str]] = {
@@ -87,6 +89,8 @@ def describe(evidence: Evidence) -> tuple[str, str]:
             text, pattern = _fitting(text, f", near {_quoted(near)}"), f"{pattern}+near"
     elif evidence.near:
         text, pattern = f"near {_quoted(_texts(evidence.near)[:3])}", "near"
+    elif evidence.earlier:
+        text, pattern = f"text with {_quoted(_texts(evidence.earlier)[:3])} before", "earlier"
     else:
         text, pattern = _loosely(evidence)
     if evidence.firing_count < FEW_FIRINGS:
@@ -94,6 +98,16 @@ def describe(evidence: Evidence) -> tuple[str, str]:
             text, " (fires once)" if evidence.firing_count == 1 else f" (fires {evidence.firing_count} times)"
         )
     return text, pattern
+
+
+def is_loose(pattern: str) -> bool:
+    """Tell whether a pattern says little: the strongest contexts may then say more."""
+    return pattern in ("mixed", "pieces") or pattern.startswith("often")
+
+
+def at_its_strongest(text: str) -> str:
+    """Return a label that holds for the strongest contexts only, and says so."""
+    return f"strongest: {text}"[:LONGEST]
 
 
 def _what(evidence: Evidence) -> tuple[str, str]:
@@ -143,8 +157,16 @@ def _places(evidence: Evidence, least: float) -> list[tuple[str, str]]:
     if evidence.line and evidence.line[0][1] >= least:
         word, share = evidence.line[0]
         found.append((share, "line", _LINES.get(word, f"on {_named(word)} lines")))
+    if evidence.n_examples >= _MANY and evidence.last_position - evidence.first_position <= evidence.window // 8:
+        found.append((_PLACE, "position", _position(evidence)))
     found.sort(key=lambda entry: -entry[0])
     return [(pattern, phrase) for _, pattern, phrase in found]
+
+
+def _position(evidence: Evidence) -> str:
+    first, last, window = evidence.first_position, evidence.last_position, evidence.window
+    where = "early" if last <= window // 4 else "late" if first >= window * 3 // 4 else "always at the same place"
+    return f"{where} in the window (tokens {first} to {last} of {window})"
 
 
 def _best_family(peaks: Shares) -> tuple[str, list[str]]:
@@ -186,7 +208,7 @@ def _texts(shares: Shares) -> list[str]:
 
 
 def _quoted(words: list[str] | tuple[str, ...]) -> str:
-    return ", ".join(_named(word) for word in words)
+    return ", ".join(dict.fromkeys(_named(word) for word in words))
 
 
 def _named(word: str) -> str:

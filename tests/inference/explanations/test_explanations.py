@@ -32,6 +32,9 @@ def test_every_feature_has_one_and_always_the_same(result, setting):
             assert explanation.evidence["firing_count"] == board.firing_count_f[feature]
             silent = explanation.evidence["pattern"] == "silent"
             assert silent == (board.firing_count_f[feature] == 0)
+            if explanation.evidence["pattern"].startswith("strongest"):
+                assert explanation.text.startswith("strongest: ")
+                assert explanation.evidence["strongest"]["n_examples"] <= explanation.evidence["n_examples"]
 
 
 @pytest.fixture(scope="module")

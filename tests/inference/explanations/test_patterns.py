@@ -14,7 +14,17 @@ MANY = (("a", 0.05), ("qu", 0.04), ("z9", 0.03), ("(", 0.03))
 
 
 def evidence(**counted):
-    return Evidence(**{"n_tokens": 1_000_000, "firing_count": 500, "n_examples": 40, "token_entropy": 1.0} | counted)
+    return Evidence(
+        **{
+            "n_tokens": 1_000_000,
+            "firing_count": 500,
+            "n_examples": 40,
+            "token_entropy": 1.0,
+            "window": 128,
+            "last_position": 100,
+        }
+        | counted
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,6 +67,22 @@ def evidence(**counted):
         ),
         ({"tokens": MANY, "peaks": MANY, "window_start": 0.9}, "at the start of a text", "window"),
         ({"tokens": MANY, "peaks": MANY, "near": (("timeout", 0.8),)}, 'near "timeout"', "near"),
+        ({"tokens": MANY, "peaks": MANY, "earlier": (("queue", 0.8),)}, 'text with "queue" before', "earlier"),
+        (
+            {"tokens": MANY, "peaks": MANY, "first_position": 118, "last_position": 127},
+            "late in the window (tokens 118 to 127 of 128)",
+            "position",
+        ),
+        (
+            {"tokens": MANY, "peaks": MANY, "first_position": 2, "last_position": 9},
+            "early in the window (tokens 2 to 9 of 128)",
+            "position",
+        ),
+        (
+            {"tokens": MANY, "peaks": MANY, "first_position": 2, "last_position": 9, "n_examples": 3},
+            'many tokens, such as "a", "qu", "z9"',
+            "mixed",
+        ),
         (
             {"tokens": MANY, "peaks": MANY, "left": (("the", 0.4),)},
             'often after "the", such as "a", "qu", "z9"',

@@ -16,7 +16,8 @@ import torch
 from torch.nn import functional as F
 
 from demo.cores import one_thread_each
-from demo.tokenizer import BOS_ID, Windows, bytes_per_token
+from demo.sources import SourceFile
+from demo.tokenizer import BOS_ID, Windows, bytes_per_token, token_stream
 from inference.activations import capture, spliced, visited
 from inference.dictionaries.dictionary import Dictionary
 from inference.dictionaries.sparse import SparseActivations
@@ -127,6 +128,13 @@ def language_model_loss(model: LanguageModel, windows: Windows, *, tokens: int, 
         count += len(target_N)
         size += length_V[target_N].sum().item()
     return {"tokens": count, "nats_per_token": nats / count, "bits_per_byte": nats / math.log(2) / size}
+
+
+def standard_library_loss(model: LanguageModel, sources: list[SourceFile], *, tokens: int, batch: int = 16) -> dict:
+    """Return the loss on the standard library alone: a package's files share more with one another than its do."""
+    held_out = [s for s in sources if s.split == "held-out" and s.name.startswith("stdlib/")]
+    windows = Windows(token_stream(model.tokenizer, held_out), model.context_size)
+    return language_model_loss(model, windows, tokens=tokens, batch=batch)
 
 
 @torch.inference_mode()

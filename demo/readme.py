@@ -52,7 +52,7 @@ def write(found: dict, plans: tuple[Plan, ...], recipe: Recipe, out: Path) -> No
 def render(found: dict) -> str:
     """Return the page."""
     model, training, recipe = found["model"], found["training"], found["recipe"]
-    per = found["dictionaries"]
+    per, library = found["dictionaries"], found["standard_library"]
     first = next(iter(per.values()))
     facts, dictionary_facts = training["model"], training["dictionaries"]
     epochs = facts["tokens"] / training["text_tokens"]["train"]
@@ -72,7 +72,8 @@ from `measurements.json`, measured on files that no training has seen.
 window starts with BOS, `<|endoftext|>`.
 
 Held-out loss: **{model["nats_per_token"]:.3f} nats per token, {model["bits_per_byte"]:.3f} bits per byte**, over
-{model["tokens"]:,} tokens.
+{model["tokens"]:,} tokens; on the standard library's files alone, which share less with others than a package's files
+do with one another, {library["nats_per_token"]:.3f} and {library["bits_per_byte"]:.3f} over {library["tokens"]:,}.
 
 The text is the standard library and the packages that Facet stands on, as `demo/sources.py` lists them:
 {training["files"]["train"]:,} files to train on, {training["files"]["held-out"]:,} held out, split by a hash of the

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from demo import dictionaries, dictionary_training, language_model, readme
 from demo.activations import batches
-from demo.measure import measure
+from demo.measure import measure, standard_library_loss
 from demo.sources import SourceFile, list_sources
 from demo.tokenizer import Windows, token_stream, train_tokenizer
 from demo.tokenizer import save as save_tokenizer
@@ -82,13 +82,11 @@ def build(
         precision=precision,
         pool=pool,
     )
-    found = measure(
-        load_language_model(out / "model", device="cpu"),
-        {plan.source: load_dictionary(out / "dictionaries" / plan.source, device="cpu") for plan in plans},
-        windows["held-out"],
-        tokens=tokens,
-        spliced_tokens=max(tokens // 4, recipe.context),
-    )
+    model = load_language_model(out / "model", device="cpu")
+    loaded = {plan.source: load_dictionary(out / "dictionaries" / plan.source, device="cpu") for plan in plans}
+    spliced_tokens = max(tokens // 4, recipe.context)
+    found = measure(model, loaded, windows["held-out"], tokens=tokens, spliced_tokens=spliced_tokens)
+    found["standard_library"] = standard_library_loss(model, sources, tokens=spliced_tokens)
     found["training"] = {
         "files": {split: len(_of(sources, split)) for split in windows},
         "text_tokens": {split: window.windows_BT.size for split, window in windows.items()},

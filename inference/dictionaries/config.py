@@ -94,7 +94,7 @@ class DictionaryConfig:
     @property
     def is_signed(self) -> bool:
         """Whether activations can be negative, so that a feature has two directions."""
-        return self.architecture in SIGNED
+        return self.architecture in SIGNED or not self.options.get("relu", True)
 
     def group_of(self, feature: int) -> int | None:
         """Return which nested group of a Matryoshka dictionary first holds a feature: 0 is the most general."""

@@ -28,6 +28,8 @@ def fold(config: DictionaryConfig, stored: dict[str, Tensor]) -> dict[str, Tenso
     _fold_thresholds(config, tensors)
     if "decode_scale_f" in tensors:
         w_dec_fo.mul_(tensors.pop("decode_scale_f")[:, None])
+    if config.tensors["w_enc_fd"] == config.tensors["w_dec_fo"] and config.input_scale != 1:
+        tensors["w_enc_fd"] = w_dec_fo.clone()
     if config.architecture == "gated":
         as_jumprelu(tensors)
     _fold_scales(config, tensors)

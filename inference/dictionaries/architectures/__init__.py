@@ -43,7 +43,8 @@ class DecidesByPreActivations(Architecture, Protocol):
 
 
 def _jumprelu(config: DictionaryConfig, tensors: Mapping[str, Tensor]) -> JumpReLU:
-    return JumpReLU(tensors["threshold_f"].clamp(min=0))
+    threshold_f = tensors["threshold_f"]
+    return JumpReLU(threshold_f.clamp(min=0) if config.options.get("relu", True) else threshold_f)
 
 
 def _matching_pursuit(config: DictionaryConfig, tensors: Mapping[str, Tensor]) -> MatchingPursuit:

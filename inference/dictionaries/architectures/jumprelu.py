@@ -1,6 +1,7 @@
 """JumpReLU (https://arxiv.org/abs/2407.14435): a pre-activation counts as it is, if it exceeds its feature's threshold.
 
-ReLU is JumpReLU with thresholds of zero.
+ReLU is JumpReLU with thresholds of zero. Below zero they let negative pre-activations through: most packages put a ReLU
+before the jump, which is a threshold of at least zero.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ CHUNK_ELEMENTS = 1 << 22
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JumpReLU:
-    """Thresholds of all features, not below zero."""
+    """Thresholds of all features."""
 
     threshold_f: Tensor
 

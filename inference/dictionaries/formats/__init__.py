@@ -14,11 +14,15 @@ from types import ModuleType
 
 from inference.dictionaries.config import DictionaryConfig, SeveralDictionaries, UnknownDictionary
 from inference.dictionaries.formats import (
+    circuit_tracer,
+    dictionary_learning,
     gemma_scope,
     gemma_scope_2,
+    llama_scope,
     openai,
     saelens,
     sparsify,
+    vectors,
 )
 from inference.dictionaries.formats.place import Place
 from inference.dictionaries.storage import SUFFIXES
@@ -29,6 +33,10 @@ FORMATS: dict[str, ModuleType] = {
     "sparsify": sparsify,
     "gemma_scope": gemma_scope,
     "gemma_scope_2": gemma_scope_2,
+    "llama_scope": llama_scope,
+    "vectors": vectors,
+    "circuit_tracer": circuit_tracer,
+    "dictionary_learning": dictionary_learning,
     "openai": openai,
 }
 # How far a search goes: publications nest no deeper, and a wrong folder should not be walked for minutes.

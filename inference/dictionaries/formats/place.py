@@ -1,7 +1,7 @@
 """A place that may hold a dictionary: a folder, or a file in it, looked at without torch.
 
 `facet.json` in the folder states what a layout leaves out, or what its author got wrong: `hook_in`, `hook_out`,
-`model_name`, `k`, `context_size`, `prepend_bos`, `input_scale`.
+`model_name`, `k`, `context_size`, `prepend_bos`, `input_scale`, and `dict_class` for dictionary_learning.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _OVERRIDE_TYPES = {
     "context_size": int,
     "prepend_bos": bool,
     "input_scale": float,
+    "dict_class": str,
 }
 
 
@@ -147,7 +148,7 @@ class Place:
 
         Raises DamagedDictionary where shapes disagree, UnsupportedDictionary where nothing says where it reads.
         """
-        told = dict(self.overrides)
+        told = {name: value for name, value in self.overrides.items() if name != "dict_class"}
         hook_in = told.pop("hook_in", hook_in)
         hook_out = told.pop("hook_out", hook_out) or hook_in
         if not hook_in:
@@ -199,6 +200,8 @@ def _check_counts(config: DictionaryConfig, weights: Weights) -> None:
         problem = f"k is {config.k} with {config.n_features} features"
     elif config.architecture == "groupmax" and config.n_features % config.k:
         problem = f"{config.n_features} features do not make {config.k} groups of equal size"
+    elif config.architecture == "matching_pursuit" and config.input_scale != 1:
+        problem = "matching pursuit stops by the length of its input, which no scale may change"
     elif config.group_sizes and sum(config.group_sizes) != config.n_features:
         problem = f"its groups hold {sum(config.group_sizes)} of {config.n_features} features"
     if problem:

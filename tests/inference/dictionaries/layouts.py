@@ -1,0 +1,466 @@
+"""Random dictionaries in every layout, written as their publishers write them, each with its formula in float64.
+
+The formulas take the tensors as they lie in the files, by their published definitions, and know nothing of Facet.
+Shape suffixes: T tokens, D input width, O output width, F features.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+D, D_OUT, F, K = 24, 17, 105, 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A dictionary on disk, and what it should compute: `encode(x_td)` and `decode(a_tf, x_td)`, in float64.
+
+    `facts` are attributes that its config should have.
+    """
+
+    path: Path
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor, Tensor], Tensor]
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Random weights of sizes that occur, of which none is a power of two."""
+
+    generator: torch.Generator
+
+    def normal(self, *shape: int, scale: float = 1.0, mean: float = 0.0) -> Tensor:
+        return mean + scale * torch.randn(*shape, generator=self.generator)
+
+    def encoder(self) -> Tensor:
+        return self.normal(D, F, scale=D**-0.5)
+
+    def decoder(self, d_out: int = D) -> Tensor:
+        """Return rows of lengths from 0.5 to 1.5."""
+        w_fo = self.normal(F, d_out)
+        return w_fo / w_fo.norm(dim=1, keepdim=True) * (0.5 + torch.rand(F, 1, generator=self.generator))
+
+    def bias(self, size: int) -> Tensor:
+        return self.normal(size, scale=0.2)
+
+    def threshold(self) -> Tensor:
+        return 0.1 + 0.5 * torch.rand(F, generator=self.generator)
+
+
+Case = Callable[[Path, Draw], Written]
+CASES: dict[tuple[str, str], Case] = {}
+
+
+def case(layout: str, *architectures: str) -> Callable:
+    """Register a writer for what a layout calls these architectures; it is told which one it is to write."""
+
+    def register(write: Callable[[Path, Draw, str], Written]) -> Callable:
+        for name in architectures:
+            CASES[layout, name] = lambda folder, draw, name=name: write(folder, draw, name)
+        return write
+
+    return register
+
+
+def top(h_tf: Tensor, k: int, key_tf: Tensor | None = None) -> Tensor:
+    """Return h_tf with zeros but for the k largest of each row, or those with the largest keys."""
+    indices_tk = (h_tf if key_tf is None else key_tf).topk(k, dim=1).indices
+    return torch.zeros_like(h_tf).scatter(1, indices_tk, h_tf.gather(1, indices_tk))
+
+
+def jump(h_tf: Tensor, threshold: Tensor | float) -> Tensor:
+    return h_tf.relu() * (h_tf > threshold)
+
+
+def pursue(r_td: Tensor, w_fd: Tensor, threshold: float, steps: int) -> Tensor:
+    """Return matching pursuit's activations, token by token."""
+    a_tf = r_td.new_zeros(len(r_td), len(w_fd))
+    for r_d, a_f in zip(r_td.clone(), a_tf, strict=True):
+        for _ in range(steps):
+            support = a_f != 0
+            best = (w_fd @ r_d).relu().argmax()
+            value = (w_fd[best] @ r_d).relu()
+            a_f[best] += value
+            r_d -= value * w_fd[best]
+            if torch.equal(support, a_f != 0) or r_d.norm() < threshold:
+                break
+    return a_tf
+
+
+def save(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Write tensors in the container that the path's suffix names; return them in float64."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".safetensors":
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    elif path.suffix == ".npz":
+        np.savez(path, **{name: tensor.numpy() for name, tensor in tensors.items()})
+    else:
+        torch.save(tensors, path)
+    return {name: tensor.double() for name, tensor in tensors.items()}
+
+
+def write_json(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+SAELENS = (
+    "standard",
+    "gated",
+    "topk",
+    "abstopk",
+    "jumprelu",
+    "matching_pursuit",
+    "transcoder",
+    "skip_transcoder",
+    "jumprelu_transcoder",
+    "jumprelu_skip_transcoder",
+)
+
+
+@case("saelens", *SAELENS)
+def saelens(folder: Path, draw: Draw, name: str) -> Written:
+    transcodes, d_out = "transcoder" in name, D_OUT if "transcoder" in name else D
+    tensors = {"W_enc": draw.encoder(), "W_dec": draw.decoder(d_out), "b_enc": draw.bias(F), "b_dec": draw.bias(d_out)}
+    cfg = {"architecture": name, "d_in": D, "d_sae": F, "apply_b_dec_to_input": not transcodes}
+    metadata = {"hook_name": "blocks.1.hook_resid_post", "model_name": "tiny"}
+    if transcodes:
+        cfg["d_out"] = d_out
+        metadata |= {"hook_name": "blocks.1.ln2.hook_normalized", "hook_name_out": "blocks.1.hook_mlp_out"}
+    if "topk" in name:
+        cfg |= {"k": K, "rescale_acts_by_decoder_norm": True}
+    if name.startswith("jumprelu"):
+        tensors["threshold"] = draw.threshold()
+    if "skip" in name:
+        tensors["W_skip"] = draw.normal(d_out, D, scale=0.1)
+    if name == "gated":
+        del tensors["b_enc"]
+        tensors |= {"b_gate": draw.bias(F), "b_mag": draw.bias(F), "r_mag": draw.bias(F)}
+    if name == "matching_pursuit":
+        tensors = {"W_dec": tensors["W_dec"] / tensors["W_dec"].norm(dim=1, keepdim=True), "b_dec": tensors["b_dec"]}
+        cfg |= {"residual_threshold": 1.5, "max_iterations": 9}
+    path = folder / f"1-{name}"
+    w = save(path / "sae_weights.safetensors", tensors)
+    write_json(path / "cfg.json", cfg | {"metadata": metadata})
+    norm_f = w["W_dec"].norm(dim=1) if "topk" in name else torch.ones(F, dtype=torch.float64)
+
+    def encode(x_td: Tensor) -> Tensor:
+        x_td = x_td if transcodes else x_td - w["b_dec"]
+        if name == "matching_pursuit":
+            return pursue(x_td, w["W_dec"], 1.5, 9)
+        if name == "gated":
+            u_tf = x_td @ w["W_enc"]
+            return (u_tf + w["b_gate"] > 0) * (u_tf * w["r_mag"].exp() + w["b_mag"]).relu()
+        h_tf = (x_td @ w["W_enc"] + w["b_enc"]) * norm_f
+        if name == "topk":
+            return top(h_tf, K).relu()
+        if name == "abstopk":
+            return top(h_tf, K, h_tf.abs())
+        return jump(h_tf, w["threshold"]) if "threshold" in w else h_tf.relu()
+
+    def decode(a_tf: Tensor, x_td: Tensor) -> Tensor:
+        y_to = (a_tf / norm_f) @ w["W_dec"] + w["b_dec"]
+        return y_to + x_td @ w["W_skip"].T if "skip" in name else y_to
+
+    return Written(path=path, encode=encode, decode=decode, facts={"is_transcoder": transcodes})
+
+
+@case("sparsify", "topk", "groupmax", "signed")
+def sparsify(folder: Path, draw: Draw, name: str, *, transcode: bool = False, skip: bool = False) -> Written:
+    path = folder / "layers.3.mlp"
+    tensors = {
+        "encoder.weight": draw.encoder().T,
+        "encoder.bias": draw.bias(F),
+        "W_dec": draw.decoder(),
+        "b_dec": draw.bias(D),
+    }
+    if skip:
+        tensors["W_skip"] = draw.normal(D, D, scale=0.1)
+    w = save(path / "sae.safetensors", tensors)
+    cfg = {"d_in": D, "num_latents": F, "k": K, "transcode": transcode, "skip_connection": skip}
+    write_json(path / "cfg.json", cfg | ({"signed": True} if name == "signed" else {"activation": name}))
+    write_json(folder / "config.json", {"model": "EleutherAI/pythia-70m", "ctx_len": 2048})
+
+    def encode(x_td: Tensor) -> Tensor:
+        h_tf = (x_td if transcode else x_td - w["b_dec"]) @ w["encoder.weight"].T + w["encoder.bias"]
+        if name == "signed":
+            return top(h_tf, K, h_tf.abs())
+        if name == "groupmax":
+            h_tkg = h_tf.relu().unflatten(1, (K, -1))
+            return (h_tkg * (h_tkg == h_tkg.amax(2, keepdim=True))).flatten(1)
+        return top(h_tf.relu(), K)
+
+    def decode(a_tf: Tensor, x_td: Tensor) -> Tensor:
+        y_to = a_tf @ w["W_dec"] + w["b_dec"]
+        return y_to + x_td @ w["W_skip"].T if skip else y_to
+
+    hook_in = "blocks.3.mlp.hook_in" if transcode else "blocks.3.hook_mlp_out"
+    facts = {"hook_in": hook_in, "hook_out": "blocks.3.hook_mlp_out", "model_name": "EleutherAI/pythia-70m"}
+    return Written(path=path, encode=encode, decode=decode, facts=facts | {"context_size": 2048})
+
+
+@case("gemma_scope", "jumprelu")
+def gemma_scope(folder: Path, draw: Draw, name: str, *, place: str = "res/layer_12", lower: bool = False) -> Written:
+    path = folder / f"gemma-scope-2b-pt-{place}/width_16k/average_l0_82"
+    w = save(
+        path / "params.npz",
+        {
+            (key.lower() if lower else key): tensor
+            for key, tensor in {
+                "W_enc": draw.encoder(),
+                "W_dec": draw.decoder(),
+                "b_enc": draw.bias(F),
+                "b_dec": draw.bias(D),
+                "threshold": draw.threshold(),
+            }.items()
+        },
+    )
+    w = {key.lower(): value for key, value in w.items()}
+    scale = D**0.5 if "embedding" in place else 1.0
+    hook_in, hook_out = {
+        "res/layer_12": ("blocks.12.hook_resid_post",) * 2,
+        "att/layer_3": ("blocks.3.attn.hook_z",) * 2,
+        "transcoders/layer_0": ("blocks.0.ln2.hook_normalized", "blocks.0.hook_mlp_out"),
+        "res/embedding": ("hook_embed",) * 2,
+    }[place]
+    return Written(
+        path=path,
+        encode=lambda x_td: jump(x_td / scale @ w["w_enc"] + w["b_enc"], w["threshold"]),
+        decode=lambda a_tf, x_td: (a_tf @ w["w_dec"] + w["b_dec"]) * scale,
+        facts={"hook_in": hook_in, "hook_out": hook_out, "model_name": "google/gemma-2-2b"},
+    )
+
+
+@case("gemma_scope_2", "jump_relu")
+def gemma_scope_2(folder: Path, draw: Draw, name: str, *, transcode: bool = False) -> Written:
+    path = folder / "resid_post/layer_7_width_16k_l0_medium"
+    tensors = {
+        "w_enc": draw.encoder(),
+        "w_dec": draw.decoder(),
+        "b_enc": draw.bias(F),
+        "b_dec": draw.bias(D),
+        "threshold": draw.threshold(),
+    }
+    cfg = {"architecture": "jump_relu", "model_name": "google/gemma-3-1b-pt", "width": F}
+    cfg["hf_hook_point_in"] = cfg["hf_hook_point_out"] = "model.layers.7.output"
+    if transcode:
+        tensors["affine_skip_connection"] = draw.normal(D, D, scale=0.1)
+        cfg["hf_hook_point_in"] = "model.layers.7.pre_feedforward_layernorm.output"
+        cfg["hf_hook_point_out"] = "model.layers.7.post_feedforward_layernorm.output"
+    w = save(path / "params.safetensors", tensors)
+    write_json(path / "config.json", cfg)
+
+    def decode(a_tf: Tensor, x_td: Tensor) -> Tensor:
+        y_to = a_tf @ w["w_dec"] + w["b_dec"]
+        return y_to + x_td @ w["affine_skip_connection"] if transcode else y_to
+
+    hooks = ("blocks.7.mlp.hook_in", "blocks.7.hook_mlp_out") if transcode else ("blocks.7.hook_resid_post",) * 2
+    return Written(
+        path=path,
+        encode=lambda x_td: jump(x_td @ w["w_enc"] + w["b_enc"], w["threshold"]),
+        decode=decode,
+        facts=dict(zip(("hook_in", "hook_out"), hooks, strict=True)),
+    )
+
+
+@case("openai", "ReLU", "TopK")
+def openai(folder: Path, draw: Draw, name: str) -> Written:
+    site = "resid_post_mlp_v5_32k" if name == "TopK" else "resid_delta_mlp_v4"
+    path = folder / site / "autoencoders/6.pt"
+    tensors = {
+        "pre_bias": draw.bias(D),
+        "latent_bias": draw.bias(F),
+        "encoder.weight": draw.encoder().T,
+        "decoder.weight": draw.decoder().T,
+        "stats_last_nonzero": torch.zeros(F, dtype=torch.int64),
+    }
+    w = save(path, tensors)
+    state = {"k": K, "postact_fn": "ReLU"} if name == "TopK" else {}
+    torch.save(tensors | {"activation": name, "activation_state_dict": state}, path)
+
+    def normalized(x_td: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        if name == "ReLU":
+            return x_td, torch.zeros(1), 1.0
+        mean_t1 = x_td.mean(1, keepdim=True)
+        deviation_t1 = (x_td - mean_t1).std(1, keepdim=True)
+        return (x_td - mean_t1) / (deviation_t1 + 1e-5), mean_t1, deviation_t1
+
+    def encode(x_td: Tensor) -> Tensor:
+        h_tf = (normalized(x_td)[0] - w["pre_bias"]) @ w["encoder.weight"].T + w["latent_bias"]
+        return top(h_tf, K).relu() if name == "TopK" else h_tf.relu()
+
+    def decode(a_tf: Tensor, x_td: Tensor) -> Tensor:
+        _, mean_t1, deviation_t1 = normalized(x_td)
+        return (a_tf @ w["decoder.weight"].T + w["pre_bias"]) * deviation_t1 + mean_t1
+
+    hook_in = "blocks.6.hook_resid_post" if name == "TopK" else "blocks.6.hook_mlp_out"
+    return Written(path=path, encode=encode, decode=decode, facts={"hook_in": hook_in, "model_name": "gpt2"})
+
+
+@case("llama_scope", "jumprelu", "relu", "topk")
+def llama_scope(folder: Path, draw: Draw, name: str, *, transcode: bool = True) -> Written:
+    d_out = D_OUT if transcode else D
+    path = folder / "Llama3_1-8B-Base-L8TC-8x"
+    w = save(
+        path / "checkpoints/final.safetensors",
+        {
+            "encoder.weight": draw.encoder().T,
+            "encoder.bias": draw.bias(F),
+            "decoder.weight": draw.decoder(d_out).T,
+            "decoder.bias": draw.bias(d_out),
+        },
+    )
+    hook_in, hook_out = "blocks.8.ln2.hook_normalized", "blocks.8.hook_mlp_out"
+    norms = {"in": 9.0, "out": 3.4}
+    cfg = {
+        "hook_point_in": hook_in,
+        "hook_point_out": hook_out,
+        "act_fn": name,
+        "jump_relu_threshold": 0.53,
+        "norm_activation": "dataset-wise",
+        "dataset_average_activation_norm": norms,
+        "sparsity_include_decoder_norm": True,
+        "use_decoder_bias": True,
+        "top_k": K,
+    }
+    write_json(path / "hyperparams.json", cfg)
+    # The authors' order of loading: standardize the norms, then give the decoder's rows length one.
+    s_in, s_out = D**0.5 / norms["in"], d_out**0.5 / norms["out"]
+    b_enc_f, b_dec_o = w["encoder.bias"] / s_in, w["decoder.bias"] / s_out
+    w_dec_fo = w["decoder.weight"].T * s_in / s_out
+    norm_f = w_dec_fo.norm(dim=1)
+
+    def encode(x_td: Tensor) -> Tensor:
+        h_tf = (x_td @ w["encoder.weight"].T + b_enc_f) * norm_f
+        return {"jumprelu": jump(h_tf, 0.53), "relu": h_tf.relu(), "topk": top(h_tf, K).relu()}[name]
+
+    return Written(
+        path=path,
+        encode=encode,
+        decode=lambda a_tf, x_td: a_tf @ (w_dec_fo / norm_f[:, None]) + b_dec_o,
+        facts={"hook_in": hook_in, "hook_out": hook_out},
+    )
+
+
+@case("circuit_tracer", "relu", "jumprelu", "topk")
+def circuit_tracer(folder: Path, draw: Draw, name: str) -> Written:
+    path = folder / "layer_5.safetensors"
+    tensors = {
+        "W_enc": draw.encoder().T,
+        "W_dec": draw.decoder(D_OUT),
+        "b_enc": draw.bias(F),
+        "b_dec": draw.bias(D_OUT),
+        "W_skip": draw.normal(D_OUT, D, scale=0.1),
+    }
+    if name == "jumprelu":
+        # Some below zero: there is no ReLU before the jump.
+        tensors["activation_function.threshold"] = draw.threshold() - 0.2
+    w = save(path, tensors)
+    config = "model_name: tiny\nfeature_input_hook: mlp.hook_in\nfeature_output_hook: hook_mlp_out\n"
+    (folder / "config.yaml").write_text(config + (f"activation: topk\nk: {F - 3}\n" if name == "topk" else ""))
+
+    def encode(x_td: Tensor) -> Tensor:
+        h_tf = x_td @ w["W_enc"].T + w["b_enc"]
+        if name == "jumprelu":
+            return h_tf * (h_tf > w["activation_function.threshold"])
+        return top(h_tf, F - 3) if name == "topk" else h_tf.relu()
+
+    return Written(
+        path=path,
+        encode=encode,
+        decode=lambda a_tf, x_td: a_tf @ w["W_dec"] + w["b_dec"] + x_td @ w["W_skip"].T,
+        facts={"hook_in": "blocks.5.mlp.hook_in", "hook_out": "blocks.5.hook_mlp_out", "is_signed": name != "relu"},
+    )
+
+
+@case("vectors", "relu", "jumprelu")
+def vectors(folder: Path, draw: Draw, name: str) -> Written:
+    tensors = {"vectors": draw.encoder().T, "bias": draw.bias(F)}
+    if name == "jumprelu":
+        tensors["threshold"] = draw.threshold()
+    w = save(folder / "vectors.safetensors", tensors)
+    labels = [f"direction {number}" for number in range(F)]
+    write_json(folder / "vectors.json", {"hook_in": "blocks.2.hook_resid_pre", "labels": labels})
+
+    def encode(x_td: Tensor) -> Tensor:
+        h_tf = x_td @ w["vectors"].T + w["bias"]
+        return jump(h_tf, w["threshold"]) if name == "jumprelu" else h_tf.relu()
+
+    return Written(path=folder, encode=encode, decode=lambda a_tf, x_td: a_tf @ w["vectors"])
+
+
+DICTIONARY_LEARNING = (
+    "AutoEncoder",
+    "AutoEncoderNew",
+    "GatedAutoEncoder",
+    "AutoEncoderTopK",
+    "BatchTopKSAE",
+    "MatryoshkaBatchTopKSAE",
+    "JumpReluAutoEncoder",
+)
+
+
+@case("dictionary_learning", *DICTIONARY_LEARNING)
+def dictionary_learning(folder: Path, draw: Draw, name: str) -> Written:
+    path = folder / "resid_post_layer_4/trainer_0"
+    linear = {"encoder.weight": draw.encoder().T, "encoder.bias": draw.bias(F), "decoder.weight": draw.decoder().T}
+    matrices = {"W_enc": draw.encoder(), "b_enc": draw.bias(F), "W_dec": draw.decoder(), "b_dec": draw.bias(D)}
+    counts = {"k": torch.tensor(K, dtype=torch.int), "threshold": torch.tensor(0.7)}
+    groups = [20, 35, 50]
+    gated = {"r_mag": draw.bias(F), "gate_bias": draw.bias(F), "mag_bias": draw.bias(F), "decoder_bias": draw.bias(D)}
+    tensors = {
+        "AutoEncoder": linear | {"bias": draw.bias(D)},
+        "AutoEncoderNew": linear | {"decoder.bias": draw.bias(D)},
+        "GatedAutoEncoder": {key: linear[key] for key in ("encoder.weight", "decoder.weight")} | gated,
+        "AutoEncoderTopK": linear | {"b_dec": draw.bias(D)} | counts,
+        "BatchTopKSAE": linear | {"b_dec": draw.bias(D)} | counts,
+        "MatryoshkaBatchTopKSAE": matrices | counts | {"group_sizes": torch.tensor(groups)},
+        "JumpReluAutoEncoder": matrices | {"threshold": draw.threshold()},
+    }[name]
+    w = save(path / "ae.pt", tensors)
+    trainer = {"dict_class": name, "lm_name": "tiny", "layer": 4, "submodule_name": "resid_post_layer_4"}
+    write_json(path / "config.json", {"trainer": trainer, "buffer": {"ctx_len": 128}})
+    enc_df = w["W_enc"] if "W_enc" in w else w["encoder.weight"].T
+    dec_fd = w["W_dec"] if "W_dec" in w else w["decoder.weight"].T
+    b_enc_f = w.get("b_enc", w.get("encoder.bias"))
+    b_out_d = next(w[key] for key in ("bias", "decoder.bias", "decoder_bias", "b_dec") if key in w)
+    subtracts = name not in ("AutoEncoderNew", "JumpReluAutoEncoder")
+
+    def encode(x_td: Tensor) -> Tensor:
+        u_tf = (x_td - b_out_d if subtracts else x_td) @ enc_df
+        if name == "GatedAutoEncoder":
+            return (u_tf + w["gate_bias"] > 0) * (w["r_mag"].exp() * u_tf + w["mag_bias"]).relu()
+        h_tf = u_tf + b_enc_f
+        if name == "AutoEncoderTopK":
+            return top(h_tf.relu(), K)
+        return jump(h_tf, w["threshold"]) if "threshold" in w else h_tf.relu()
+
+    facts = {"hook_in": "blocks.4.hook_resid_post", "context_size": 128, "model_name": "tiny"}
+    if name.startswith("Matryoshka"):
+        facts["group_sizes"] = tuple(groups)
+    return Written(path=path, encode=encode, decode=lambda a_tf, x_td: a_tf @ dec_fd + b_out_d, facts=facts)
+
+
+def variant(write: Callable[..., Written], name: str, **options: object) -> Case:
+    return lambda folder, draw: write(folder, draw, name, **options)
+
+
+# Settings of a layout that change what is computed or where, beside its architectures.
+VARIANTS: dict[str, Case] = {
+    "sparsify-transcoder": variant(sparsify, "topk", transcode=True),
+    "sparsify-skip-transcoder": variant(sparsify, "topk", transcode=True, skip=True),
+    "gemma_scope-attention": variant(gemma_scope, "jumprelu", place="att/layer_3"),
+    "gemma_scope-transcoder": variant(gemma_scope, "jumprelu", place="transcoders/layer_0"),
+    "gemma_scope-embedding": variant(gemma_scope, "jumprelu", place="res/embedding"),
+    "gemma_scope-lower-case": variant(gemma_scope, "jumprelu", lower=True),
+    "gemma_scope_2-affine-transcoder": variant(gemma_scope_2, "jump_relu", transcode=True),
+}

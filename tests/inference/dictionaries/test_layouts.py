@@ -1,0 +1,61 @@
+"""Every layout computes what its publisher's formula says, at any width and from any container."""
+
+import pytest
+import torch
+
+from inference.dictionaries import load_dictionary, read_config
+from inference.dictionaries.formats import FORMATS
+from inference.dictionaries.formats.tensors import read_tensors
+from tests.inference.dictionaries.layouts import CASES, VARIANTS, D, Draw
+
+WRITERS = {f"{layout}-{name}": write for (layout, name), write in CASES.items()} | VARIANTS
+
+
+@pytest.fixture(params=WRITERS.values(), ids=WRITERS)
+def written(request, tmp_path):
+    return request.param(tmp_path, Draw(torch.Generator().manual_seed(3)))
+
+
+@pytest.fixture
+def x_td():
+    return 2 * torch.randn(61, D, generator=torch.Generator().manual_seed(4)) + 0.5
+
+
+def relative_error(ours, expected):
+    return float((ours.double() - expected).norm() / expected.norm())
+
+
+def test_every_architecture_of_every_layout_has_a_case():
+    assert set(CASES) == {(layout, name) for layout, module in FORMATS.items() for name in module.ARCHITECTURES}
+
+
+def test_layout_equals_its_formula(written, x_td):
+    dictionary = load_dictionary(written.path, device="cpu")
+    a_tf = written.encode(x_td.double())
+    assert 0 < (a_tf != 0).sum() < a_tf.numel()
+    activations = dictionary.encode(x_td)
+    ours_tf = activations.dense()
+    assert torch.equal(ours_tf != 0, a_tf != 0)
+    assert relative_error(ours_tf, a_tf) < 1e-5
+    assert relative_error(dictionary.decode(activations, x_td), written.decode(a_tf, x_td.double())) < 1e-5
+    chosen = [7, 3, 104, 3]
+    assert relative_error(dictionary.encode_features(x_td, chosen), a_tf[:, chosen]) < 1e-5
+    h_tf = dictionary.pre_activations(x_td)
+    assert torch.equal(dictionary.activate(h_tf, x_td).dense() != 0, a_tf != 0)
+
+
+def test_layout_says_what_it_is(written):
+    config = read_config(written.path)
+    for name, value in written.facts.items():
+        assert getattr(config, name) == value, name
+    assert config.evidence
+    # What the engine loads later by the path that is stored.
+    assert read_config(config.path) == config
+    assert (config.is_signed) == bool((written.encode(torch.randn(50, D).double()) < 0).any())
+
+
+def test_unfolded_weights_are_those_of_the_file(written):
+    config = read_config(written.path)
+    stored = read_tensors(config)
+    assert stored["w_enc_fd"].shape == (config.n_features, config.d_in)
+    assert stored["w_dec_fo"].shape == (config.n_features, config.d_out)

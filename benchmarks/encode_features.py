@@ -6,17 +6,19 @@ import torch
 
 from benchmarks import weights
 from benchmarks.harness import Result, take_turns
+from inference.activations import capture
 
 N_TOKENS, N_CHOSEN, ROUNDS = 256, 8, 60
 
 
 def run() -> list[Result]:
-    """Measure every architecture that the weights have; the aim is for those without competition between features."""
+    """Measure every dictionary of the weights, on activations of real text."""
     loaded = weights.load()
-    results = []
+    model, results = loaded.model, []
+    ids_bt = model.ids_bt(model.tokenize(weights.prompt(model, N_TOKENS)))
     for source, dictionary in loaded.dictionaries.items():
         generator = torch.Generator().manual_seed(0)
-        x_td = torch.randn(N_TOKENS, dictionary.d_in, generator=generator).to(dictionary.device)
+        x_td = capture(model, ids_bt, [dictionary.hook_in])[dictionary.hook_in][0]
         chosen = torch.randperm(dictionary.n_features, generator=generator)[:N_CHOSEN]
         seconds = take_turns(
             {
@@ -38,7 +40,7 @@ def run() -> list[Result]:
                 n=ROUNDS,
                 details={
                     "weights": loaded.which,
-                    "tokens": N_TOKENS,
+                    "tokens": len(x_td),
                     "chosen": N_CHOSEN,
                     "features": dictionary.n_features,
                     "milliseconds": round(1000 * seconds["chosen"], 3),

@@ -45,8 +45,8 @@ BY_HAND: dict[str, dict[str, Any]] = {
 }
 
 
-def in_transformer_lens(model: LanguageModel, folder: Path) -> Any:
-    """Return the model of a folder as TransformerLens runs it."""
+def in_transformer_lens(model: LanguageModel, folder: Path, kind: type | None = None) -> Any:
+    """Return the model of a folder as TransformerLens runs it, as a `kind` of HookedTransformer."""
     lens = pytest.importorskip("transformer_lens", exc_type=ImportError)
     if not model.family.causal:
         return _encoder(lens, folder)
@@ -71,7 +71,7 @@ def in_transformer_lens(model: LanguageModel, folder: Path) -> Any:
         config = loading.get_pretrained_model_config(str(folder), device="cpu")
     config.device, config.use_hook_mlp_in = "cpu", True
     weights = loading.get_pretrained_state_dict(str(folder), config, hf_model=model.module)
-    hooked = lens.HookedTransformer(config)
+    hooked = (kind or lens.HookedTransformer)(config)
     hooked.load_and_process_state_dict(
         weights,
         fold_ln=False,

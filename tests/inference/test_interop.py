@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inference.activations import capture
+from inference.activations import capture, spliced
 from inference.dictionaries import load_dictionary
 from inference.hook_points import FAMILIES, names
 from tests.inference.lens import NOT_IN_LENS, in_transformer_lens
@@ -31,11 +31,16 @@ VARIANTS = {
 }
 
 
+@pytest.fixture
+def folder(model, model_folders, tmp_path_factory):
+    """The model's folder under another name: TransformerLens takes what a path says for the name of a known model."""
+    link = tmp_path_factory.mktemp("oracle") / "model"
+    link.symlink_to(model_folders[model.family.name])
+    return link
+
+
 @pytest.mark.parametrize("model", sorted(FAMILIES.keys() - NOT_IN_LENS), indirect=True)
-def test_capture_equals_transformer_lens_at_every_hook_point(model, model_folders, tmp_path):
-    # TransformerLens takes what it finds in a path for the name of a published model.
-    folder = tmp_path.parent / f"oracle{sorted(FAMILIES).index(model.family.name)}"
-    folder.symlink_to(model_folders[model.family.name])
+def test_capture_equals_transformer_lens_at_every_hook_point(model, folder):
     hooked = in_transformer_lens(model, folder)
     ids_bt = model.ids_bt(model.tokenize(TEXT))
     with torch.inference_mode():
@@ -50,6 +55,24 @@ def test_capture_equals_transformer_lens_at_every_hook_point(model, model_folder
         assert (captured[name] - expected).abs().max() < 1e-4, name
     missing = {name.split(".", 2)[-1] for name in captured.keys() - compared}
     assert missing <= OURS, missing
+
+
+@pytest.mark.parametrize("hook_name", ["blocks.1.hook_resid_post", "blocks.1.hook_mlp_out", "blocks.0.attn.hook_z"])
+@pytest.mark.parametrize("model", ["gpt2", "gpt_neox", "llama", "gemma2", "mixtral"], indirect=True)
+def test_splices_equal_sae_lens(model, folder, hook_name, tmp_path):
+    sae_lens = pytest.importorskip("sae_lens", exc_type=ImportError)
+    hooked = in_transformer_lens(model, folder, sae_lens.HookedSAETransformer)
+    saved = tiny_dictionary(tmp_path, "jumprelu", hook_name, d_in=model.width(hook_name))
+    ours, theirs = load_dictionary(saved, device="cpu"), sae_lens.SAE.load_from_disk(str(saved), device="cpu")
+    theirs.cfg.metadata.hook_name = hook_name
+    ids_bt = model.ids_bt(model.tokenize(TEXT))
+    with torch.inference_mode():
+        clean = model.module(input_ids=ids_bt).logits
+        expected = hooked.run_with_saes(ids_bt, saes=[theirs])
+        with spliced(model, {hook_name: lambda x_btd: ours.reconstruct(x_btd[0])[None]}):
+            changed = model.module(input_ids=ids_bt).logits
+    assert not torch.allclose(changed, clean, atol=1e-2)
+    torch.testing.assert_close(changed, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)

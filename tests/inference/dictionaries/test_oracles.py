@@ -1,0 +1,190 @@
+"""Dictionaries that other packages write, loaded here, give what these packages compute.
+
+Runs where SAELens, sparsify and dictionary_learning are installed: `make interop`.
+"""
+
+import json
+
+import pytest
+import torch
+
+from inference.dictionaries import load_dictionary
+
+pytestmark = pytest.mark.interop
+
+SIZES = ((24, 105), (33, 64))
+SAELENS = (
+    ("standard", {}),
+    ("standard", {"normalize_activations": "layer_norm"}),
+    ("standard", {"normalize_activations": "constant_norm_rescale"}),
+    ("standard", {"normalize_activations": "expected_average_only_in"}),
+    ("standard", {"apply_b_dec_to_input": False}),
+    ("gated", {}),
+    ("gated", {"normalize_activations": "layer_norm"}),
+    ("topk", {"k": 7}),
+    ("topk", {"k": 7, "rescale_acts_by_decoder_norm": True}),
+    ("abstopk", {"k": 7}),
+    ("abstopk", {"k": 7, "rescale_acts_by_decoder_norm": True}),
+    ("jumprelu", {}),
+    ("jumprelu", {"normalize_activations": "constant_norm_rescale"}),
+    ("matching_pursuit", {"residual_threshold": 0.5}),
+    ("matching_pursuit", {"residual_threshold": 0.0, "max_iterations": 5, "stop_on_duplicate_support": False}),
+    ("matching_pursuit", {"apply_b_dec_to_input": False}),
+    ("transcoder", {}),
+    ("skip_transcoder", {}),
+    ("jumprelu_transcoder", {}),
+    ("jumprelu_skip_transcoder", {}),
+)
+
+
+def randomize(module, seed=5):
+    """Give every parameter values that a trained dictionary could have: no zero biases, no ties, no unit rows."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            scale = 0.2 if parameter.ndim == 1 else max(parameter.shape) ** -0.5 * 3
+            positive = "threshold" in name
+            parameter.copy_(0.1 + 0.5 * noise.abs() if positive else scale * noise)
+    return module
+
+
+def inputs(d_in):
+    return 2 * torch.randn(61, d_in, generator=torch.Generator().manual_seed(6)) + 0.5
+
+
+def assert_same(dictionary, x_td, a_tf, y_to):
+    """Assert that active sets are the same, and activations and outputs within 1e-5 of their size."""
+    activations = dictionary.encode(x_td)
+    ours_tf = activations.dense()
+    assert 0 < (a_tf != 0).sum() < a_tf.numel()
+    assert torch.equal(ours_tf != 0, a_tf != 0)
+    chosen = list(range(0, dictionary.n_features, 13))
+    for ours, theirs in (
+        (ours_tf, a_tf),
+        (dictionary.encode_features(x_td, chosen), a_tf[:, chosen]),
+        (dictionary.decode(activations, x_td), y_to),
+    ):
+        assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize(("architecture", "settings"), SAELENS, ids=lambda value: str(value))
+def test_saelens(tmp_path, architecture, settings, sizes):
+    pytest.importorskip("sae_lens", exc_type=ImportError)
+    from sae_lens.registry import get_sae_class
+    from sae_lens.saes.sae import SAEMetadata
+
+    sae_class, config_class = get_sae_class(architecture)
+    d_in, d_sae = sizes
+    names = {"hook_name": "blocks.1.hook_resid_post"}
+    if "transcoder" in architecture:
+        settings = {"d_out": d_in - 3, "apply_b_dec_to_input": False, **settings}
+        names = {"hook_name": "blocks.1.ln2.hook_normalized", "hook_name_out": "blocks.1.hook_mlp_out"}
+    config = config_class(d_in=d_in, d_sae=d_sae, dtype="float32", metadata=SAEMetadata(**names), **settings)
+    sae = randomize(sae_class(config))
+    if architecture == "matching_pursuit":
+        sae.W_dec.data /= sae.W_dec.data.norm(dim=1, keepdim=True)
+    sae.save_model(str(tmp_path))
+    x_td = inputs(d_in)
+    with torch.inference_mode():
+        a_tf = sae.encode(x_td)
+        y_to = sae(x_td) if "skip" in architecture else sae.decode(a_tf)
+    assert_same(load_dictionary(tmp_path, device="cpu"), x_td, a_tf, y_to)
+
+
+@pytest.mark.parametrize("architecture", ["batchtopk", "matryoshka_batchtopk", "topk", "jumprelu", "gated", "abstopk"])
+def test_saelens_training_dictionaries_saved_for_inference(tmp_path, architecture):
+    pytest.importorskip("sae_lens", exc_type=ImportError)
+    from sae_lens import SAE
+    from sae_lens.registry import get_sae_training_class
+    from sae_lens.saes.sae import SAEMetadata
+
+    sae_class, config_class = get_sae_training_class(architecture)
+    settings = {"k": 7} if "topk" in architecture else {}
+    if "matryoshka" in architecture:
+        settings["matryoshka_widths"] = [20, 60, 105]
+    metadata = SAEMetadata(hook_name="blocks.1.hook_resid_post")
+    sae = randomize(sae_class(config_class(d_in=24, d_sae=105, metadata=metadata, **settings)))
+    if "batch" in architecture:
+        sae.topk_threshold.fill_(0.8)
+    sae.save_inference_model(str(tmp_path))
+    theirs = SAE.load_from_disk(str(tmp_path), device="cpu")
+    x_td = inputs(24)
+    with torch.inference_mode():
+        a_tf = theirs.encode(x_td)
+        y_to = theirs.decode(a_tf)
+    assert_same(load_dictionary(tmp_path, device="cpu"), x_td, a_tf, y_to)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize(
+    ("activation", "settings"),
+    [
+        ("topk", {}),
+        ("topk", {"transcode": True}),
+        ("topk", {"transcode": True, "skip_connection": True}),
+        ("groupmax", {}),
+    ],
+    ids=str,
+)
+def test_sparsify(tmp_path, activation, settings, sizes, dtype):
+    sparsify = pytest.importorskip("sparsify", exc_type=ImportError)
+    from sparsify.config import SparseCoderConfig
+
+    d_in, n_latents = sizes
+    k = 7 if n_latents % 7 == 0 else 8
+    config = SparseCoderConfig(num_latents=n_latents, k=k, activation=activation, **settings)
+    coder = randomize(sparsify.SparseCoder(d_in, config)).to(dtype)
+    path = tmp_path / "layers.2"
+    coder.save_to_disk(path)
+    # Both compute in float32, from weights that the file may hold in less.
+    coder = coder.float()
+    x_td = inputs(d_in)
+    with torch.inference_mode():
+        values_tk, indices_tk, _ = coder.encode(x_td)
+        a_tf = torch.zeros(len(x_td), n_latents).scatter(1, indices_tk, values_tk)
+        y_to = coder(x_td).sae_out
+    assert_same(load_dictionary(path, device="cpu"), x_td, a_tf, y_to)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AutoEncoder",
+        "AutoEncoderNew",
+        "GatedAutoEncoder",
+        "JumpReluAutoEncoder",
+        "AutoEncoderTopK",
+        "BatchTopKSAE",
+        "MatryoshkaBatchTopKSAE",
+    ],
+)
+def test_dictionary_learning(tmp_path, name, sizes):
+    pytest.importorskip("dictionary_learning", exc_type=ImportError)
+    from dictionary_learning import dictionary
+    from dictionary_learning.trainers import batch_top_k, matryoshka_batch_top_k, top_k
+
+    d_in, n_features = sizes
+    modules = {
+        "AutoEncoderTopK": top_k,
+        "BatchTopKSAE": batch_top_k,
+        "MatryoshkaBatchTopKSAE": matryoshka_batch_top_k,
+    }
+    settings = {"k": 7} if name in modules else {}
+    if name == "MatryoshkaBatchTopKSAE":
+        settings["group_sizes"] = [20, n_features - 20]
+    theirs = randomize(getattr(modules.get(name, dictionary), name)(d_in, n_features, **settings))
+    if name in modules:
+        theirs.threshold.fill_(0.8)
+    # As its training loop saves them.
+    torch.save(theirs.state_dict(), tmp_path / "ae.pt")
+    trainer = {"dict_class": name, "submodule_name": "resid_post_layer_1"}
+    (tmp_path / "config.json").write_text(json.dumps({"trainer": trainer}))
+    x_td = inputs(d_in)
+    with torch.inference_mode():
+        a_tf = theirs.encode(x_td)
+        y_to = theirs.decode(a_tf)
+    assert_same(load_dictionary(tmp_path, device="cpu"), x_td, a_tf, y_to)

@@ -81,7 +81,7 @@ function finished(rows, data) {
   const count = rows[0]?.length ?? 0;
   const first = rows.length > 1 ? rows[0].findIndex((token, at) => token.text !== rows[1][at]?.text) : -1;
   const parted = first < 0 ? "the texts are the same" : `they part at token ${first + 1}`;
-  const why = { context: "the context is full", "end-of-text": "the model ended the text", cancelled: "stopped" }[data.stopped];
+  const why = { context: "the context is full", eos: "the model ended the text", abandoned: "stopped", cancelled: "stopped" }[data.stopped];
   return `${count} tokens; ${rows.length > 1 ? parted : "done"}${why ? `; ${why}` : ""}`;
 }
 
@@ -91,6 +91,7 @@ function fail(job, error, close) {
   box.hidden = false;
   box.querySelector("[data-cause]").textContent = error.cause;
   box.querySelector("[data-remedy]").textContent = error.remedy;
+  box.querySelector("[data-cut]").hidden = error.code !== "prompt-too-long";
   job.querySelector("[data-status]").textContent = "not finished";
   say(`${error.cause} ${error.remedy}`);
 }

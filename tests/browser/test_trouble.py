@@ -36,6 +36,17 @@ def test_a_text_beyond_the_window_names_the_limit_and_offers_to_cut(live_visitor
     expect(page.locator("#prompt-ribbon")).to_contain_text("cut from")
 
 
+def test_a_recipe_on_a_text_beyond_the_window_can_be_cut(live_visitor: Page, site: Site, server: str):
+    page = live_visitor
+    page.goto(f"{server}{site.feature_url}")
+    page.keyboard.press("s")
+    page.get_by_label("Prompt").fill("def " * 600)
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("[data-problem]")).to_contain_text("256")
+    page.get_by_role("button", name="Cut the text to fit").click()
+    expect(page.locator("[data-status]")).to_contain_text("48 tokens", timeout=60_000)
+
+
 def test_an_unknown_feature_in_a_recipe_is_said_in_place(visitor: Page, site: Site, server: str, watch):
     watch.expected = ("422",)
     visitor.goto(f"{server}/steer?f={site.source}/99999@2&text=def")

@@ -14,8 +14,10 @@ import psycopg
 import pytest
 
 from explorer.local import addresses, ports
+from explorer.local import supervisor as supervisor_module
 from explorer.local.children import command_of
 from explorer.local.layout import CHECKOUT
+from explorer.local.problems import LocalProblem
 from tests.processes import answers
 
 START_SECONDS = 120
@@ -129,6 +131,13 @@ def test_a_life(installation: Installation) -> None:
         assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
     supervisor.terminate()
     assert supervisor.wait(60) == 0
+
+
+def test_full_disk_is_said_with_what_is_needed(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "NEEDED_BYTES", 1 << 60)
+    with pytest.raises(LocalProblem, match="MB are free at") as problem:
+        supervisor_module.check_room(local)
+    assert "FACET_LOCAL=" in problem.value.remedy
 
 
 def test_taken_port_is_said_before_anything_starts(installation: Installation) -> None:

@@ -17,7 +17,9 @@ from inference.dashboards.pairs import PairCounts
 from inference.dashboards.results import ContextTable
 from inference.packing import to_half
 
-_EVENTS_AT_ONCE = 2_500_000
+_EVENTS_AT_ONCE = 1_500_000
+# Pairs of feature and token that are counted at once.
+_CELLS_AT_ONCE = 1 << 21
 
 
 class ShardAccumulator:
@@ -132,9 +134,16 @@ class ShardAccumulator:
         self.sums["fine_histogram"] += counts.reshape(self.n_features, FINE_BINS)
 
     def _add_token_mass(self, events: Events) -> None:
-        limit = self.n_features * self.d_vocab
-        code_e = events.feature_e.astype(np.int64) * self.d_vocab + self.contexts.token_ids_t[events.token_e]
-        fresh = sum_by_code(code_e, events.value_e, limit)
+        block = max(1, _CELLS_AT_ONCE // self.d_vocab)
+        parts = []
+        for first in range(0, self.n_features, block):
+            low, high = np.searchsorted(events.feature_e, [first, first + block])
+            own = slice(int(low), int(high))
+            code_e = (events.feature_e[own] - first).astype(np.int64) * self.d_vocab
+            code_e += self.contexts.token_ids_t[events.token_e[own]]
+            codes, mass, counts = sum_by_code(code_e, events.value_e[own], block * self.d_vocab)
+            parts.append((codes + first * self.d_vocab, mass, counts))
+        fresh = tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
         if not len(self._mass[0]):
             self._mass = fresh
             return

@@ -101,18 +101,16 @@ def gather_ranges(starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
 
 def sum_by_code(code_e: np.ndarray, value_e: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return `(codes, sums, counts)` over the distinct codes, ascending; codes are below `limit`."""
-    if limit <= 1 << 25:
+    if limit <= 16 * len(code_e):
         counts = np.bincount(code_e, minlength=limit)
         sums = np.bincount(code_e, weights=value_e, minlength=limit)
         codes = np.flatnonzero(counts)
         return codes, sums[codes], counts[codes]
     if not len(code_e):
         return code_e, np.zeros(0), np.zeros(0, dtype=np.int64)
+    # So few that sorting them costs less than a table of all codes.
     order = np.argsort(code_e, kind="stable")
     ordered = code_e[order]
     starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
-    return (
-        ordered[starts],
-        np.add.reduceat(value_e[order].astype(np.float64), starts),
-        np.diff(starts, append=len(ordered)),
-    )
+    lengths = np.diff(starts, append=len(ordered))
+    return ordered[starts], np.add.reduceat(value_e[order].astype(np.float64), starts), lengths

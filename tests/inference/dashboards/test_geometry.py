@@ -63,6 +63,43 @@ def test_effect_is_the_linear_part_of_the_path(model, tmp_path, hook_name, path)
     assert logit_path(model, dictionary).startswith(path)
 
 
+@pytest.mark.parametrize(
+    ("hook_name", "matrix", "norm"),
+    [
+        ("attn.hook_z", "self_attn.o_proj", "post_attention_layernorm"),
+        ("attn.hook_out", None, "post_attention_layernorm"),
+        ("mlp.hook_post", "mlp.down_proj", "post_feedforward_layernorm"),
+        ("mlp.hook_pre", "mlp.down_proj", "post_feedforward_layernorm"),
+        ("mlp.hook_out", None, "post_feedforward_layernorm"),
+        ("hook_mlp_out", None, None),
+    ],
+)
+def test_effect_goes_through_the_gain_of_a_norm_behind(tmp_path, hook_name, matrix, norm):
+    model = load_language_model(tiny_model(tmp_path, "gemma2"), device="cpu")
+    hook_name = f"blocks.1.{hook_name}"
+    dictionary = load_dictionary(tiny_dictionary(tmp_path, "topk", hook_name, d_in=model.width(hook_name), d_sae=20))
+    direction = normalize(dictionary.decoder_directions(), dim=1)
+    block = model.module.model.layers[1]
+    if matrix:
+        direction = direction @ block.get_submodule(matrix).weight.T
+    if norm:
+        direction = direction * (1 + block.get_submodule(norm).weight)
+    effect = (direction * (1 + model.module.model.norm.weight)) @ model.module.lm_head.weight.T
+    effect = effect - effect.mean(1, keepdim=True)
+    found = logit_effects(model, dictionary)
+    np.testing.assert_allclose(found.promoted_values_fk, effect.topk(20, dim=1).values, rtol=1e-3, atol=1e-4)
+
+
+def test_effect_needs_no_gain(tmp_path):
+    model = load_language_model(tiny_model(tmp_path, "olmo"), device="cpu")
+    dictionary = load_dictionary(tiny_dictionary(tmp_path, "topk", d_sae=20))
+    direction = normalize(dictionary.decoder_directions(), dim=1)
+    effect = (direction - direction.mean(1, keepdim=True)) @ model.module.lm_head.weight.T
+    effect = effect - effect.mean(1, keepdim=True)
+    found = logit_effects(model, dictionary).promoted_values_fk
+    np.testing.assert_allclose(found, effect.topk(20, dim=1).values, rtol=1e-3, atol=1e-4)
+
+
 def test_neighbours_leave_zero_rows_out(tmp_path):
     dictionary = load_dictionary(tiny_dictionary(tmp_path, "topk", d_sae=10))
     dictionary.w_dec_fo[3] = 0

@@ -77,7 +77,7 @@ FAMILIES = (
     ),
     Family(
         name="gpt_neox_sequential",
-        known_as="RedPajama-INCITE, StableLM alpha",
+        known_as="RedPajama-INCITE",
         model_type="gpt_neox",
         when={"use_parallel_residual": False},
         base="gpt_neox",

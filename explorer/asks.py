@@ -47,7 +47,8 @@ def prompt_features(query: PromptQuery) -> PromptResult:
     """
     text = check_text(query.text)
     chosen = chosen_sources(query.model, query.sources)
-    if query.rank == "share":
+    rank = ranking(query, chosen)
+    if rank == "share":
         for source in chosen:
             _require_build(source)
     job = live.submit(
@@ -56,7 +57,7 @@ def prompt_features(query: PromptQuery) -> PromptResult:
             "model": query.model,
             "sources": [source.source for source in chosen],
             "text": text,
-            "rank": query.rank,
+            "rank": rank,
             "density": query.density,
             "positions": query.positions,
             "top": query.top,
@@ -120,6 +121,11 @@ def test_texts(
             )
         )
     return tuple(tested)
+
+
+def ranking(query: PromptQuery, chosen: Sequence[SourceCard]) -> str:
+    """Return what the query ranks by: shares of maxima compare dictionaries, where all are built."""
+    return query.rank or ("share" if all(source.built_at for source in chosen) else "max")
 
 
 def start_steering(query: SteerQuery) -> SteerJob:

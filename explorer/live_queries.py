@@ -104,13 +104,17 @@ def parse_positions(value: str) -> tuple[int, ...] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptQuery:
-    """Which features of `sources` fire in `text`. `density` hides features denser than it; `at` restricts positions."""
+    """Which features of `sources` fire in `text`; `at` restricts positions.
+
+    `density` hides features denser than it: at first those above a tenth, which say little of any one text. An empty
+    `rank` is `share` where every dictionary is built, else `max`.
+    """
 
     model: str = ""
     sources: tuple[str, ...] = ()
     text: str = ""
-    rank: str = "max"
-    density: float | None = None
+    rank: str = ""
+    density: float | None = DENSITIES[0]
     at: str = ""
     top: int = 50
     truncate: bool = False
@@ -122,8 +126,8 @@ class PromptQuery:
             model=params.get("model", ""),
             sources=tuple(dict.fromkeys(source for source in params.getlist("source") if source)),
             text=form_text(params.get("text", "")),
-            rank=params.get("rank") or "max",
-            density=_number(params, "density", low=0.0, high=1.0),
+            rank=params.get("rank", ""),
+            density=_number(params, "density", low=0.0, high=1.0) if "density" in params else DENSITIES[0],
             at=params.get("at", "").strip(),
             top=int(_number(params, "top", low=1, high=MAX_TOP) or 50),
             truncate=params.get("truncate") in ("1", "on", "true"),
@@ -133,7 +137,7 @@ class PromptQuery:
 
     def check(self) -> None:
         """Raise InvalidInput where a control has a value that it cannot have; the text is checked when it is run."""
-        if self.rank not in RANKS:
+        if self.rank and self.rank not in RANKS:
             raise InvalidInput(f"There is no ranking {self.rank[:40]!r}.", f"Use one of {', '.join(RANKS)}.")
         if len(self.sources) > MAX_SOURCES:
             raise InvalidInput(
@@ -150,8 +154,10 @@ class PromptQuery:
         pairs: list[tuple[str, str]] = [("model", self.model)] if self.model else []
         pairs += [("source", source) for source in self.sources]
         pairs += [("text", self.text)] if self.text else []
-        pairs += [("rank", self.rank)] if self.rank != "max" else []
-        pairs += [("density", f"{self.density:g}")] if self.density is not None else []
+        pairs += [("rank", self.rank)] if self.rank else []
+        pairs += (
+            [("density", "" if self.density is None else f"{self.density:g}")] if self.density != DENSITIES[0] else []
+        )
         pairs += [("at", self.at)] if self.at else []
         pairs += [("top", str(self.top))] if self.top != 50 else []
         pairs += [("truncate", "1")] if self.truncate else []

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from explorer import asks
 from explorer.live_queries import form_text
 from features import selectors
-from features.results import FeatureCard, FeatureRow, SourceCard
+from features.results import TOP, ExampleGroup, FeatureCard, FeatureRow, SourceCard
 from inference.errors import FacetError, InvalidInput
 
 SHOWN_PER_GROUP = 2
@@ -21,6 +21,7 @@ EXPANDED = 24
 RAIL = 14
 RAIL_STEP = 24
 MAX_TEXT_IN_URL = 1000
+LEAD_CHARACTERS = 160
 WIDTHS = (("stacked", "1"), ("snippet", "2"), ("paragraph", "3"), ("full", "4"))
 
 
@@ -43,10 +44,19 @@ def feature_context(request: HttpRequest, model: str, source: str, index: int) -
         "groups": groups,
         "rail": rail_rows(card.source, index - RAIL, index + RAIL),
         "test_text": text,
+        "steer_text": text or _lead(groups),
         "my_lists": selectors.lists(request.user)[:50] if request.user.is_authenticated else (),
         "previous_url": _address(card, card.previous_index, text),
         "next_url": _address(card, card.next_index, text),
     }
+
+
+def _lead(groups: tuple[ExampleGroup, ...]) -> str:
+    """Return what a generation may start from: the strongest context up to its peak, a line or two of it."""
+    strongest = next((group.examples[0] for group in groups if group.code == TOP and group.examples), None)
+    if strongest is None:
+        return ""
+    return strongest.text[: strongest.ends[strongest.peak_position]][-LEAD_CHARACTERS:]
 
 
 def page_context(card: FeatureCard) -> dict[str, Any]:

@@ -54,14 +54,16 @@ def prompt_view(query: PromptQuery, *, error: PageError | None = None) -> Prompt
     sources = selectors.model_page(chosen.slug).sources if chosen else ()
     if chosen and not query.model:
         query = replace(query, model=chosen.slug)
+    chosen_sources = tuple((card, not query.sources or card.source in query.sources) for card in sources)
+    rank = asks.ranking(query, [card for card, is_chosen in chosen_sources if is_chosen])
     return PromptView(
         models=models,
         model=chosen,
-        sources=tuple((card, not query.sources or card.source in query.sources) for card in sources),
+        sources=chosen_sources,
         text=query.text,
-        rank=query.rank,
+        rank=rank,
         ranks=tuple(
-            Choice(value=value, name=RANK_NAMES[value], selected=value == query.rank, hint=hint)
+            Choice(value=value, name=RANK_NAMES[value], selected=value == rank, hint=hint)
             for value, hint in RANKS.items()
         ),
         density=query.density,

@@ -17,7 +17,7 @@ TEXT = "def größe(naïve: str) -> str:\n    return '東京 🦊' + naïve"
 
 @pytest.mark.parametrize("rank", ["max", "share", "mean"])
 def test_a_prompt_equals_the_engine_called_directly(world, worker, folders, rank):
-    result = asks.prompt_features(PromptQuery(model="tiny", text=TEXT, rank=rank, top=20))
+    result = asks.prompt_features(PromptQuery(model="tiny", text=TEXT, rank=rank, top=20, density=None))
 
     model = load_language_model(folders.model)
     dictionaries = {source: load_dictionary(folder) for source, folder in folders.dictionaries.items()}
@@ -35,7 +35,7 @@ def test_a_prompt_equals_the_engine_called_directly(world, worker, folders, rank
 
 
 def test_the_density_filter_acts_before_the_ranking(world, worker):
-    everything = asks.prompt_features(PromptQuery(model="tiny", text=TEXT, top=200))
+    everything = asks.prompt_features(PromptQuery(model="tiny", text=TEXT, top=200, density=None))
     sparse = asks.prompt_features(PromptQuery(model="tiny", text=TEXT, top=200, density=0.05))
 
     kept = [(f.source, f.index) for f in everything.features if f.index / N_TOKENS <= 0.05]
@@ -48,7 +48,9 @@ def test_the_density_filter_acts_before_the_ranking(world, worker):
 
 
 def test_positions_restrict_the_ranking(world, worker):
-    result = asks.prompt_features(PromptQuery(model="tiny", sources=("1-res-topk",), text=TEXT, at="3"))
+    result = asks.prompt_features(
+        PromptQuery(model="tiny", sources=("1-res-topk",), text=TEXT, at="3", rank="max", density=None)
+    )
     scores = {f.index: f.score for f in result.features}
     at_3 = {f.index: {v.position: v.value for v in f.values}.get(3) for f in result.features}
     assert scores == at_3

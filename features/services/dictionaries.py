@@ -87,6 +87,8 @@ def add_dictionary(
             "scale_by_decoder_norm": config.scale_by_decoder_norm,
             "prepend_bos": config.prepend_bos,
             "context_size": config.context_size,
+            "group_sizes": list(config.group_sizes),
+            "evidence": list(config.evidence),
             "dtype": config.dtype,
             "model_name": config.model_name,
             "metadata": dict(config.metadata),

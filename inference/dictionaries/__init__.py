@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference.dictionaries.config import DictionaryConfig, check_fit
-from inference.dictionaries.formats import read_config
+from inference.dictionaries.formats import find_dictionaries, read_config
+from inference.dictionaries.hub import local_path
 
 if TYPE_CHECKING:
     from inference.dictionaries.dictionary import Dictionary
 
-__all__ = ["DictionaryConfig", "check_fit", "load_dictionary", "read_config"]
+__all__ = ["DictionaryConfig", "check_fit", "find_dictionaries", "load_dictionary", "local_path", "read_config"]
 
 
 def load_dictionary(path: str | Path, *, device: object = None, dtype: str = "float32") -> Dictionary:
-    """Load a dictionary from its folder, or from a file in that folder.
+    """Load a dictionary from its folder, or from a file in that folder, in any layout of `formats`.
 
-    Raises UnknownDictionary, UnsupportedDictionary, or DamagedDictionary that names the file and the tensor.
+    Raises what `read_config` does, and DamagedDictionary that names the file and the tensor.
     """
     from inference.dictionaries.dictionary import load
 

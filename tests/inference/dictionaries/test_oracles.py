@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from inference.dictionaries import load_dictionary
+from tests.inference.dictionaries.layouts import DICTIONARY_LEARNING
 
 pytestmark = pytest.mark.interop
 
@@ -35,6 +36,19 @@ SAELENS = (
     ("jumprelu_transcoder", {}),
     ("jumprelu_skip_transcoder", {}),
 )
+
+SPARSIFY = (
+    ("topk", {}),
+    ("topk", {"transcode": True}),
+    ("topk", {"transcode": True, "skip_connection": True}),
+    ("groupmax", {}),
+)
+# What each package has a class for, of what its layout can hold.
+ORACLES = {
+    "saelens": {name for name, _ in SAELENS},
+    "sparsify": {name for name, _ in SPARSIFY},
+    "dictionary_learning": set(DICTIONARY_LEARNING),
+}
 
 
 def randomize(module, seed=5):
@@ -119,16 +133,7 @@ def test_saelens_training_dictionaries_saved_for_inference(tmp_path, architectur
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize(
-    ("activation", "settings"),
-    [
-        ("topk", {}),
-        ("topk", {"transcode": True}),
-        ("topk", {"transcode": True, "skip_connection": True}),
-        ("groupmax", {}),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("activation", "settings"), SPARSIFY, ids=str)
 def test_sparsify(tmp_path, activation, settings, sizes, dtype):
     sparsify = pytest.importorskip("sparsify", exc_type=ImportError)
     from sparsify.config import SparseCoderConfig
@@ -150,18 +155,7 @@ def test_sparsify(tmp_path, activation, settings, sizes, dtype):
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize(
-    "name",
-    [
-        "AutoEncoder",
-        "AutoEncoderNew",
-        "GatedAutoEncoder",
-        "JumpReluAutoEncoder",
-        "AutoEncoderTopK",
-        "BatchTopKSAE",
-        "MatryoshkaBatchTopKSAE",
-    ],
-)
+@pytest.mark.parametrize("name", DICTIONARY_LEARNING)
 def test_dictionary_learning(tmp_path, name, sizes):
     pytest.importorskip("dictionary_learning", exc_type=ImportError)
     from dictionary_learning import dictionary

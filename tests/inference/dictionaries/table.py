@@ -1,0 +1,56 @@
+"""docs/formats.md, made of the registry of layouts and of the tests that hold it.
+
+`python -m tests.inference.dictionaries.table` writes it; a test fails when it is not current.
+"""
+
+from __future__ import annotations
+
+from inference.dictionaries.formats import FORMATS
+from tests.inference.dictionaries.test_oracles import ORACLES
+
+PAGE = "docs/formats.md"
+HEAD = """# Formats
+
+The layouts in which Facet reads dictionaries, and the architectures that it runs. `manage.py add_dictionary PATH
+--dry-run` says what a folder, a file or a hub id is, and why. This page is written by
+`python -m tests.inference.dictionaries.table`; a test fails when it is not current.
+
+Weights are read lazily, from a table of contents and then in pieces straight into place. No pickle is run: a `.pt` file
+is read for its tensors, containers and numbers, and refused with the name of anything else that it would import.
+
+Each row is proven twice where it can be. *Formula*: a case of `test_layouts.py` writes the layout with random weights
+and compares encode, chosen-feature encode and decode with the published formula in float64: the same active set, and a
+relative error under 1e-5. *Package*: a test of `test_oracles.py` builds the dictionary in the package itself, saves it
+with the package's own writer and compares in the same way (`make interop`). Both files are in
+`tests/inference/dictionaries/`.
+
+What the columns call ours: `relu`; `jumprelu`, h where h > threshold, also for `gated` (with its gate folded into the
+threshold), `batchtopk` and `matryoshka` (with the threshold that training saved); `topk`, behind a ReLU; `signed_topk`
+and `abstopk`, without one, by value and by magnitude; `groupmax`; `matching_pursuit`. Transcoders and skip connections
+go with any of them.
+"""
+NOT_READ = """
+## Not read
+
+Cross-layer transcoders, crosscoders, temporal SAEs, Lorsa and MOLT need more inputs than one vector at one hook point;
+SAELens before version 3 and transcoder_circuits are pickles of their own classes; e2e_sae, mlsae, Goodfire, Qwen Scope,
+ITDA, overcomplete, saev, KronSAE and SNMF have no module yet.
+"""
+
+
+def page() -> str:
+    """Return the whole page."""
+    parts = [HEAD]
+    for layout, module in FORMATS.items():
+        parts.append(f"\n## `{layout}`\n\n{module.__doc__.strip().splitlines()[0]}\n\nLooks like: {module.LAYOUT}.\n")
+        parts.append("\n| called there | architecture | formula | package |\n|---|---|---|---|\n")
+        for name, ours in module.ARCHITECTURES.items():
+            oracle = f"`test_{layout}`" if name in ORACLES.get(layout, ()) else "–"
+            parts.append(f"| `{name}` | {ours} | `test_layout_equals_its_formula[{layout}-{name}]` | {oracle} |\n")
+    return "".join([*parts, NOT_READ])
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    Path(PAGE).write_text(page())

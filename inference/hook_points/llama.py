@@ -56,7 +56,11 @@ FAMILIES = (
     _like_llama("qwen3", "Qwen 3"),
     replace(_like_llama("olmo", "OLMo"), norm=Norm(centred=True, epsilon=1e-5)),
     replace(_like_llama("olmo2", "OLMo 2"), sites=_olmo2_sites()),
+    replace(_like_llama("olmo3", "OLMo 3"), sites=_olmo2_sites()),
+    # One projection makes the gate and what it multiplies, side by side.
+    replace(_like_llama("phi3", "Phi-3, Phi-4"), sites=_sites(post="mlp.down_proj")),
     _experts("mixtral", "Mixtral"),
+    _experts("olmoe", "OLMoE"),
     _experts("qwen3_moe", "Qwen 3 mixture of experts"),
     _experts("gpt_oss", "GPT-OSS"),
 )

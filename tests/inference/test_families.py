@@ -12,15 +12,16 @@ from inference.language_models import ModelWithoutHead, load_language_model
 from tests.tiny import SETTINGS, TEXT, tiny_model
 
 PARALLEL = {"gpt_neox", "phi"}
-# The order of sites within a block; what norms come behind attention and MLP alone, or behind each sum.
+NORMS_BEHIND = {"olmo2": "parts", "olmo3": "parts", "bert": "sums"}
+# The order of sites within a block: norms come before attention and MLP, only behind these parts, or behind the sums.
 ORDERS = {
     "pre-norm": """hook_resid_pre ln1.hook_normalized attn.hook_z attn.hook_out ln1_post.hook_normalized hook_attn_out
         hook_resid_mid hook_mlp_in ln2.hook_normalized mlp.hook_in mlp.hook_pre mlp.hook_pre_linear mlp.hook_post
         mlp.hook_out ln2_post.hook_normalized hook_mlp_out hook_resid_post""",
-    "olmo2": """hook_resid_pre attn.hook_z attn.hook_out ln1.hook_normalized hook_attn_out hook_resid_mid hook_mlp_in
+    "parts": """hook_resid_pre attn.hook_z attn.hook_out ln1.hook_normalized hook_attn_out hook_resid_mid hook_mlp_in
         mlp.hook_in mlp.hook_pre mlp.hook_pre_linear mlp.hook_post mlp.hook_out ln2.hook_normalized hook_mlp_out
         hook_resid_post""",
-    "bert": """hook_resid_pre attn.hook_z hook_attn_out hook_resid_mid ln1.hook_normalized mlp.hook_in mlp.hook_pre
+    "sums": """hook_resid_pre attn.hook_z hook_attn_out hook_resid_mid ln1.hook_normalized mlp.hook_in mlp.hook_pre
         mlp.hook_post hook_mlp_out hook_resid_post ln2.hook_normalized hook_normalized_resid_post""",
 }
 ATTENTION = {"ln1.hook_normalized", "attn.hook_z", "hook_attn_out"}
@@ -118,7 +119,7 @@ def norms_of(family):
             "ln1.hook_normalized": ("attention.output.LayerNorm", "hook_resid_mid", "mlp.hook_in"),
             "ln2.hook_normalized": ("output.LayerNorm", "hook_resid_post", "hook_normalized_resid_post"),
         }
-    if family == "olmo2":
+    if family in {"olmo2", "olmo3"}:
         return {
             "ln1.hook_normalized": ("post_attention_layernorm", "attn.hook_out", "hook_attn_out"),
             "ln2.hook_normalized": ("post_feedforward_layernorm", "mlp.hook_out", "hook_mlp_out"),
@@ -150,7 +151,7 @@ def test_splicing_what_is_there_changes_nothing(model, ids_bt):
 @every_family
 def test_a_splice_changes_what_is_downstream_and_nothing_else(model, ids_bt, x):
     before = result(model, ids_bt)
-    order = ORDERS.get(model.family.name, ORDERS["pre-norm"]).split()
+    order = ORDERS[NORMS_BEHIND.get(model.family.name, "pre-norm")].split()
     order = [site for site in order if site in model.family.sites]
     assert set(order) | {"hook_embed", "ln_final.hook_normalized"} >= model.family.sites.keys()
     for site in order:

@@ -97,15 +97,20 @@ def test_waiting_gives_what_the_stream_gives(world, worker, client):
 
 
 def test_a_reader_that_leaves_shortens_the_lease(world, worker, client, valkey):
-    _, job = client.json("POST", "/api/v1/steer", STEER | {"n_tokens": 200})
-    response = client.open("GET", job["events_url"])
-    next(events_of(response))
-    response.close()
-    stored, key = streams.connect(valkey), streams.lease_key(job["job_id"])
-    deadline = time.monotonic() + 3  # by itself the lease would still have seven seconds then
-    while stored.ttl(key) > DISCONNECTED_LEASE_SECONDS:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    stored = streams.connect(valkey)
+    pid = worker.running["engine"].pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        _, job = client.json("POST", "/api/v1/steer", STEER)
+        response = client.open("GET", job["events_url"])
+        next(event for event in events_of(response) if event["event"] == "queued")
+        response.close()
+        deadline = time.monotonic() + 4  # by itself the lease would still have six seconds then
+        while stored.ttl(streams.lease_key(job["job_id"])) > DISCONNECTED_LEASE_SECONDS:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_who_waits_for_the_engine_holds_no_connection_to_postgres(world, worker, client):

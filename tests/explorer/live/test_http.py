@@ -35,8 +35,7 @@ class Client:
     def open(self, method: str, path: str, body: str = "", **headers: str) -> HTTPResponse:
         connection = HTTPConnection(self.host, timeout=60)
         connection.request(method, path, body.encode() or None, headers)
-        response = connection.getresponse()
-        return response
+        return connection.getresponse()
 
     def json(self, method: str, path: str, body: object = None) -> tuple[int, dict]:
         response = self.open(

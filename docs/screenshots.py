@@ -25,7 +25,10 @@ TEXT = """def area(radius):
         raise ValueError("negative radius")
     return math.pi * radius ** 2
 """
-PROMPT = "def read(self, size):\n    "
+LINE = 'if radius < 0: raise ValueError("negative radius")'
+PROMPT = "def read(self, size):\n    if size < 0:\n        "
+STRENGTH = 1
+SEARCH = "raise"
 
 
 def main() -> int:
@@ -49,14 +52,15 @@ def take_all(browser: Browser, url: str) -> None:
     """Walk through the pages and save each."""
     page = _page(browser, "light")
     page.goto(url)
-    feature = page.locator("[data-row] h3 a.cover").first.get_attribute("href")
-    model, source, index = feature.strip("/").split("/")
+    page.locator("[data-row] h3 a.cover").first.wait_for()
     save(page, "home")
+    feature = _telling_feature(page, url)
+    model, source, index = feature.strip("/").split("/")
     page.goto(f"{url}/{model}/{source}")
     page.locator(".js-plotly-plot .bars").wait_for(timeout=WAIT)
     page.wait_for_timeout(500)
     save(page, "dictionary")
-    page.goto(f"{url}{feature}?text={quote(TEXT)}")
+    page.goto(f"{url}{feature}?text={quote(LINE)}")
     page.locator("#test-result .tokens").wait_for(timeout=WAIT)
     page.locator("#group-0 .example .peak i").first.hover()
     page.locator("#tip.on").wait_for()
@@ -65,13 +69,13 @@ def take_all(browser: Browser, url: str) -> None:
     page.locator("[data-fired] li").first.wait_for(timeout=WAIT)
     page.locator("[data-fired] li").nth(2).hover()
     save(page, "prompt")
-    page.goto(f"{url}/search?q=raise")
+    page.goto(f"{url}/search?q={SEARCH}")
     save(page, "search")
 
     dark = _page(browser, "dark")
     dark.goto(f"{url}{feature}")
     save(dark, "feature-dark")
-    dark.goto(f"{url}/steer?model={model}&f={source}/{index}@2&n=64&text={quote(PROMPT)}")
+    dark.goto(f"{url}/steer?model={model}&f={source}/{index}@{STRENGTH}&n=64&text={quote(PROMPT)}")
     dark.get_by_role("button", name="Generate").click()
     dark.locator("[data-status]").filter(has_text="64 tokens").wait_for(timeout=WAIT)
     dark.locator("[data-side] i").nth(-20).hover()
@@ -81,6 +85,15 @@ def take_all(browser: Browser, url: str) -> None:
     phone = _page(browser, "light", PHONE)
     phone.goto(f"{url}{feature}")
     save(phone, "phone")
+
+
+def _telling_feature(page: Page, url: str) -> str:
+    """Return the address of the best match of a search among features of the residual stream, or of any."""
+    page.goto(f"{url}/search?q={SEARCH}")
+    found = page.locator("[aria-labelledby=by-explanation] a.cover").evaluate_all(
+        "(links) => links.map((link) => link.getAttribute('href'))"
+    )
+    return next((address for address in found if "-res-" in address), found[0])
 
 
 def save(page: Page, name: str) -> None:

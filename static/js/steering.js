@@ -71,10 +71,9 @@ function mark(sides, rows, data) {
   const place = rows[data.row].length - 1;
   const pair = rows.map((row) => row[place]);
   if (pair.some((token) => !token)) return;
-  const differs = pair[0].text !== pair[1].text;
-  if (!differs) return;
-  pair[1].element.classList.add("differs");
-  if (!sides[1].querySelector(".first-difference")) for (const token of pair) token.element.classList.add("first-difference");
+  if (sides[1].querySelector(".first-difference")) return;
+  const name = pair[0].text === pair[1].text ? "same" : "first-difference";
+  for (const token of pair) token.element.classList.add(name);
 }
 
 function finished(rows, data) {

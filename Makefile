@@ -45,7 +45,8 @@ screenshots: setup chromium  ## take the README's pictures from the running demo
 
 interop: setup  ## compare with other packages, in an environment of their own
 	@test -x .local/interop/bin/python || "$(PYTHON)" -m venv .local/interop
-	.local/interop/bin/python -m pip install --quiet -r requirements.lock -r requirements-dev.lock 'sae-lens' 'transformer-lens<4'
+	.local/interop/bin/python -m pip install --quiet -r requirements.lock -r requirements-dev.lock \
+		'dictionary-learning' 'eai-sparsify' 'sae-lens' 'transformer-lens<4'
 	.local/interop/bin/python -m pytest -m interop $(ARGS)
 
 lock: setup  ## write the locks anew from .venv

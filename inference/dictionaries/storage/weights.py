@@ -30,7 +30,7 @@ ELEMENT_BYTES = {
     "uint8": 1,
     "bool": 1,
 }
-PIECE_BYTES = 1 << 24
+PIECE_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ def _sites(base: str, ln2: str) -> dict[str, Site]:
 def _sites_with_norms_on_both_sides(base: str) -> dict[str, Site]:
     block = f"{base}.layers.{{layer}}"
     after_attention, after_mlp = "post_attention_layernorm", "post_feedforward_layernorm"
+    ln1_post, ln2_post = f"{block}.{after_attention}", f"{block}.{after_mlp}"
     return {
         **with_norms_behind(
             _sites(base, ln2="pre_feedforward_layernorm"),
@@ -44,8 +45,8 @@ def _sites_with_norms_on_both_sides(base: str) -> dict[str, Site]:
             after_attention=after_attention,
             after_mlp=after_mlp,
         ),
-        "ln1_post.hook_normalized": Site(f"{block}.{after_attention}", normalized=True),
-        "ln2_post.hook_normalized": Site(f"{block}.{after_mlp}", normalized=True),
+        "ln1_post.hook_normalized": Site(ln1_post, normalized=True, then=ln1_post),
+        "ln2_post.hook_normalized": Site(ln2_post, normalized=True, then=ln2_post),
     }
 
 

@@ -34,10 +34,10 @@ def _olmo2_sites() -> dict[str, Site]:
     behind = {"attention": "self_attn", "z": "self_attn.o_proj", "mlp": "mlp", "post": "mlp.down_proj"}
     return {
         **with_norms_behind(_sites(**_NEURONS), block, **behind, after_attention=ln1, after_mlp=ln2),
-        "ln1.hook_normalized": Site(f"{block}.{ln1}", normalized=True),
+        "ln1.hook_normalized": Site(f"{block}.{ln1}", normalized=True, then=f"{block}.{ln1}"),
         "hook_mlp_in": Site(f"{block}.mlp", "input"),
         "mlp.hook_in": Site(f"{block}.mlp", "input"),
-        "ln2.hook_normalized": Site(f"{block}.{ln2}", normalized=True),
+        "ln2.hook_normalized": Site(f"{block}.{ln2}", normalized=True, then=f"{block}.{ln2}"),
     }
 
 

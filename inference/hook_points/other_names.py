@@ -21,7 +21,6 @@ _BRIDGE_SITES = {
     "mlp.hook_out": ("mlp.hook_out", "hook_mlp_out"),
     "attn.o.hook_in": ("attn.hook_z",),
     "mlp.out.hook_in": ("mlp.hook_post",),
-    "ln2.hook_in": ("hook_mlp_in",),
 }
 _SUBMODULE = re.compile(r"(?P<kind>resid_pre|resid_post|attn_out|mlp_out)_layer_(?P<layer>\d+)")
 _SUBMODULE_SITES = {

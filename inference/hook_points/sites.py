@@ -16,9 +16,9 @@ class Site:
 
     `plus_input_of` names a module whose input is added: `hook_resid_mid` is what attention wrote plus what the block
     got, and writing it changes what attention wrote. A `normalized` site is the output of a norm before its gain and
-    bias: it is computed from the norm's input, and writing it goes through the gain and bias. `only_for` names the one
-    reader of a norm with several that sees what is written there. `then` is a norm between the site and the residual
-    stream. `aliases` are other paths, each with its end, that hold the same value.
+    bias: it is computed from the norm's input, and writing it goes through the gain and bias. `only_for` names the
+    one reader of a norm with several that sees what is written there. `then` is the norm whose gain lies between the
+    site and the residual stream. `aliases` are other paths, each with its end, that hold the same value.
     """
 
     module: str

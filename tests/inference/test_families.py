@@ -1,5 +1,6 @@
 """Every family of models: its hook points are where they are said to be, and splices reach what lies behind them."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,9 @@ def test_captures_have_the_width_of_their_hook_points(model, ids_bt, x):
 
 @every_family
 def test_captures_are_the_modules_own_hidden_states(model, ids_bt, x):
+    base = copy.deepcopy(model.base)  # transformers leaves hooks behind in what it takes hidden states from
     with torch.inference_mode():
-        states = model.base(input_ids=ids_bt, output_hidden_states=True).hidden_states
+        states = base(input_ids=ids_bt, output_hidden_states=True).hidden_states
     last = "hook_resid_post" if model.family.causal else "hook_normalized_resid_post"
     for layer in range(model.n_layers):
         torch.testing.assert_close(x[f"blocks.{layer}.hook_resid_pre"], states[layer], atol=0, rtol=0)

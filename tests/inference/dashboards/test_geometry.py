@@ -71,6 +71,7 @@ def test_effect_is_the_linear_part_of_the_path(model, tmp_path, hook_name, path)
         ("mlp.hook_post", "mlp.down_proj", "post_feedforward_layernorm"),
         ("mlp.hook_pre", "mlp.down_proj", "post_feedforward_layernorm"),
         ("mlp.hook_out", None, "post_feedforward_layernorm"),
+        ("ln2_post.hook_normalized", None, "post_feedforward_layernorm"),
         ("hook_mlp_out", None, None),
     ],
 )

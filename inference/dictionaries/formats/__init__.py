@@ -18,8 +18,10 @@ from inference.dictionaries.formats import (
     dictionary_learning,
     gemma_scope,
     gemma_scope_2,
+    goodfire,
     llama_scope,
     openai,
+    qwen_scope,
     saelens,
     sparsify,
     vectors,
@@ -37,7 +39,9 @@ FORMATS: dict[str, ModuleType] = {
     "vectors": vectors,
     "circuit_tracer": circuit_tracer,
     "dictionary_learning": dictionary_learning,
+    "qwen_scope": qwen_scope,
     "openai": openai,
+    "goodfire": goodfire,
 }
 # How far a search goes: publications nest no deeper, and a wrong folder should not be walked for minutes.
 MAX_DEPTH = 5

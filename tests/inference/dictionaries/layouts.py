@@ -382,6 +382,38 @@ def circuit_tracer(folder: Path, draw: Draw, name: str) -> Written:
     )
 
 
+@case("qwen_scope", "topk")
+def qwen_scope(folder: Path, draw: Draw, name: str) -> Written:
+    path = folder / f"SAE-Res-Qwen3-1.7B-Base-W32K-L0_{K}" / "layer3.sae.pt"
+    w = save(path, {"W_enc": draw.encoder().T, "b_enc": draw.bias(F), "W_dec": draw.decoder().T, "b_dec": draw.bias(D)})
+    return Written(
+        path=path,
+        encode=lambda x_td: top(x_td @ w["W_enc"].T + w["b_enc"], K).relu(),
+        decode=lambda a_tf, x_td: a_tf @ w["W_dec"].T + w["b_dec"],
+        facts={"hook_in": "blocks.3.hook_resid_post", "k": K, "model_name": "Qwen/Qwen3-1.7B-Base"},
+    )
+
+
+@case("goodfire", "relu")
+def goodfire(folder: Path, draw: Draw, name: str) -> Written:
+    path = folder / "Llama-3.1-8B-Instruct-SAE-l19.pth"
+    w = save(
+        path,
+        {
+            "encoder_linear.weight": draw.encoder().T,
+            "encoder_linear.bias": draw.bias(F),
+            "decoder_linear.weight": draw.decoder().T,
+            "decoder_linear.bias": draw.bias(D),
+        },
+    )
+    return Written(
+        path=path,
+        encode=lambda x_td: (x_td @ w["encoder_linear.weight"].T + w["encoder_linear.bias"]).relu(),
+        decode=lambda a_tf, x_td: a_tf @ w["decoder_linear.weight"].T + w["decoder_linear.bias"],
+        facts={"hook_in": "blocks.19.hook_resid_post", "model_name": "meta-llama/Llama-3.1-8B-Instruct"},
+    )
+
+
 @case("vectors", "relu", "jumprelu")
 def vectors(folder: Path, draw: Draw, name: str) -> Written:
     tensors = {"vectors": draw.encoder().T, "bias": draw.bias(F)}

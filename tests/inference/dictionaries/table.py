@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from inference.dictionaries.formats import FORMATS
-from tests.inference.dictionaries.test_oracles import ORACLES
+from tests.inference.dictionaries.test_oracles import CONVERTED, ORACLES
 
 PAGE = "docs/formats.md"
 HEAD = """# Formats
@@ -20,9 +20,9 @@ is read for its tensors, containers and numbers, and refused with the name of an
 
 Each row is proven twice where it can be. *Formula*: a case of `test_layouts.py` writes the layout with random weights
 and compares encode, chosen-feature encode and decode with the published formula in float64: the same active set, and a
-relative error under 1e-5. *Package*: a test of `test_oracles.py` builds the dictionary in the package itself, saves it
-with the package's own writer and compares in the same way (`make interop`). Both files are in
-`tests/inference/dictionaries/`.
+relative error under 1e-5. *Package*: a test of `test_oracles.py` builds the dictionary in the package itself and saves
+it with the package's own writer, or lets the package convert what was published, and compares in the same way
+(`make interop`). Both files are in `tests/inference/dictionaries/`.
 
 What the columns call ours: `relu`; `jumprelu`, h where h > threshold, also for `gated` (with its gate folded into the
 threshold), `batchtopk` and `matryoshka` (with the threshold that training saved); `topk`, behind a ReLU; `signed_topk`
@@ -33,7 +33,7 @@ NOT_READ = """
 ## Not read
 
 Cross-layer transcoders, crosscoders, temporal SAEs, Lorsa and MOLT need more inputs than one vector at one hook point;
-SAELens before version 3 and transcoder_circuits are pickles of their own classes; e2e_sae, mlsae, Goodfire, Qwen Scope,
+SAELens before version 3 and transcoder_circuits are pickles of their own classes; e2e_sae, mlsae,
 ITDA, overcomplete, saev, KronSAE and SNMF have no module yet.
 """
 
@@ -45,7 +45,8 @@ def page() -> str:
         parts.append(f"\n## `{layout}`\n\n{module.__doc__.strip().splitlines()[0]}\n\nLooks like: {module.LAYOUT}.\n")
         parts.append("\n| called there | architecture | formula | package |\n|---|---|---|---|\n")
         for name, ours in module.ARCHITECTURES.items():
-            oracle = f"`test_{layout}`" if name in ORACLES.get(layout, ()) else "–"
+            test = "test_publications_that_saelens_converts" if layout in CONVERTED else f"test_{layout}"
+            oracle = f"`{test}`" if name in ORACLES.get(layout, ()) else "–"
             parts.append(f"| `{name}` | {ours} | `test_layout_equals_its_formula[{layout}-{name}]` | {oracle} |\n")
     return "".join([*parts, NOT_READ])
 

@@ -7,9 +7,10 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from inference.dictionaries import load_dictionary
-from tests.inference.dictionaries.layouts import DICTIONARY_LEARNING
+from tests.inference.dictionaries.layouts import CASES, DICTIONARY_LEARNING, D, Draw, F
 
 pytestmark = pytest.mark.interop
 
@@ -43,11 +44,19 @@ SPARSIFY = (
     ("topk", {"transcode": True, "skip_connection": True}),
     ("groupmax", {}),
 )
+# Publications that SAELens converts: its loader, a repository, and what its configs need to hear of the tiny sizes.
+CONVERTED = {
+    "gemma_scope": ("gemma_2", "google/gemma-scope-2b-pt-res", "layer_12/width_16k/average_l0_82"),
+    "gemma_scope_2": ("gemma_3", "google/gemma-scope-2-1b-pt", "resid_post/layer_7_width_16k_l0_medium"),
+    "goodfire": ("goodfire", "Goodfire/Llama-3.1-8B-Instruct-SAE-l19", "Llama-3.1-8B-Instruct-SAE-l19.pth"),
+    "qwen_scope": ("qwen_scope", "Qwen/SAE-Res-Qwen3-1.7B-Base-W32K-L0_7", "layer3.sae.pt"),
+}
 # What each package has a class for, of what its layout can hold.
 ORACLES = {
     "saelens": {name for name, _ in SAELENS},
     "sparsify": {name for name, _ in SPARSIFY},
     "dictionary_learning": set(DICTIONARY_LEARNING),
+    **{layout: {name for of, name in CASES if of == layout} for layout in CONVERTED},
 }
 
 
@@ -182,3 +191,37 @@ def test_dictionary_learning(tmp_path, name, sizes):
         a_tf = theirs.encode(x_td)
         y_to = theirs.decode(a_tf)
     assert_same(load_dictionary(tmp_path, device="cpu"), x_td, a_tf, y_to)
+
+
+@pytest.mark.parametrize("layout", CONVERTED)
+def test_publications_that_saelens_converts(tmp_path, monkeypatch, layout):
+    pytest.importorskip("sae_lens", exc_type=ImportError)
+    from sae_lens import SAE
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+
+    loader, repository, inside = CONVERTED[layout]
+    name = next(name for of, name in CASES if of == layout)
+    written = CASES[layout, name](tmp_path, Draw(torch.Generator().manual_seed(3)))
+
+    def download(repo_id, filename, **_):
+        """Find the file that the hub would have sent."""
+        return str(next(tmp_path.rglob(filename.rpartition("/")[2])))
+
+    def shapes(repo_id, filename):
+        """Read the header that the hub would have sent."""
+        return {key: list(tensor.shape) for key, tensor in load_file(download(repo_id, filename)).items()}
+
+    monkeypatch.setattr(loaders, "hf_hub_download", download)
+    monkeypatch.setattr(loaders, "get_safetensors_tensor_shapes", shapes)
+    convert = loaders.NAMED_PRETRAINED_SAE_LOADERS[loader]
+    cfg, tensors, _ = convert(repository, inside, cfg_overrides={"d_in": D, "d_sae": F, "device": "cpu"})
+    theirs = SAE.from_dict(loaders.handle_config_defaulting(cfg))
+    theirs.process_state_dict_for_loading(tensors)
+    theirs.load_state_dict(tensors)
+    x_td = inputs(D)
+    with torch.inference_mode():
+        a_tf = theirs.encode(x_td)
+        y_to = theirs.decode(a_tf)
+    dictionary = load_dictionary(written.path, device="cpu")
+    assert_same(dictionary, x_td, a_tf, y_to)
+    assert dictionary.hook_in == theirs.cfg.metadata.hook_name

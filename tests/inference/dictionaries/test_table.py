@@ -12,4 +12,6 @@ def test_the_tests_that_it_names_exist():
         if "test_layout_equals_its_formula" in line:
             case = line.split("test_layout_equals_its_formula[")[1].split("]")[0]
             assert case in WRITERS
-    assert all(hasattr(test_oracles, f"test_{layout}") for layout in test_oracles.ORACLES)
+        if "`test_" in line and line.startswith("| `"):
+            oracle = line.split(" | ")[-1].strip("| `")
+            assert oracle == "–" or hasattr(test_oracles, oracle)

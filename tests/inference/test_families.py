@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from inference.activations import capture, spliced
+from inference.dashboards import run_pass
+from inference.dictionaries import load_dictionary
 from inference.generation import generate
 from inference.hook_points import FAMILIES, family_of, names
 from inference.language_models import ModelWithoutHead, load_language_model
-from tests.tiny import SETTINGS, TEXT, tiny_model
+from inference.prompts import prompt_features
+from tests.tiny import SETTINGS, TEXT, tiny_dictionary, tiny_model
 
 PARALLEL = {"gpt_neox", "phi"}
 NORMS_BEHIND = {"olmo2": "parts", "olmo3": "parts", "bert": "sums"}
@@ -94,7 +97,7 @@ def test_captured_parts_add_up(model, x):
 
 
 @every_family
-def test_what_norms_project_and_read_follows_in_float64(model, x):
+def test_what_norms_read_and_write_follows_in_float64(model, x):
     """Recompute each site from the one before it, from weights looked up by their names in the checkpoint."""
     weights = {name: tensor.double() for name, tensor in model.module.state_dict().items()}
     block = f"blocks.{model.n_layers - 1}"
@@ -139,6 +142,34 @@ def norms_of(family):
         found["ln1_post.hook_normalized"] = ("post_attention_layernorm", "attn.hook_out", "hook_attn_out")
         found["ln2_post.hook_normalized"] = ("post_feedforward_layernorm", "mlp.hook_out", "hook_mlp_out")
     return found
+
+
+@every_family
+@pytest.mark.parametrize(
+    ("read", "written"), [("attn.hook_z", "attn"), ("mlp.hook_post", "mlp")], ids=["heads", "neurons"]
+)
+def test_heads_and_neurons_project_to_what_is_written(model, x, read, written):
+    sites = model.family.sites
+    if read not in sites:
+        pytest.skip("no such place in a mixture of experts")
+    written = f"{written}.hook_out" if f"{written}.hook_out" in sites else f"hook_{written}_out"
+    projection = model.module.get_submodule(model.resolve(f"blocks.1.{read}")[1].module)
+    with torch.inference_mode():
+        torch.testing.assert_close(projection(x[f"blocks.1.{read}"]), x[f"blocks.1.{written}"])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [name for name, family in FAMILIES.items() if "hook_resid_mid" in family.sites and "hook_mlp_in" in family.sites],
+    indirect=True,
+)
+@pytest.mark.parametrize(("site", "in_stream"), [("hook_mlp_in", 0.0), ("hook_resid_mid", 1.0)])
+def test_a_change_of_what_the_mlp_reads_does_not_enter_the_stream(model, ids_bt, x, site, in_stream):
+    post, written = "blocks.1.hook_resid_post", "blocks.1.hook_mlp_out"
+    with spliced(model, {f"blocks.1.{site}": lambda x_btd: x_btd + 1}):
+        changed = capture(model, ids_bt, [post, written])
+    moved_btd = (changed[post] - x[post]) - (changed[written] - x[written])
+    torch.testing.assert_close(moved_btd, torch.full_like(moved_btd, in_stream), atol=1e-4, rtol=1e-4)
 
 
 @every_family
@@ -240,8 +271,13 @@ def test_the_text_half_of_gemma_3_equals_gemma_3_for_text(models, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["bert"], indirect=True)
-def test_an_encoder_gives_activations_and_no_text(model, ids_bt):
+def test_an_encoder_gives_activations_and_no_text(model, ids_bt, tmp_path):
     tokens = model.tokenize(TEXT)
+    saved = tiny_dictionary(tmp_path, "topk", "blocks.1.hook_normalized_resid_post", d_in=model.d_model)
+    dictionaries = {"encoder": load_dictionary(saved, device="cpu")}
+    assert prompt_features(model, dictionaries, tokens).features
+    with pytest.raises(ModelWithoutHead):
+        run_pass(model, dictionaries, [], workdir=tmp_path)
     with pytest.raises(ModelWithoutHead, match="encoder"):
         next(iter(generate(model, tokens, n_tokens=1)))
     with pytest.raises(ModelWithoutHead):

@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 from benchmarks.harness import Result, save
 
-NAMES = ("encode_features", "live_prompt", "build")
+NAMES = ("encode_features", "live_prompt", "build", "load_dictionary")
 
 
 def main(arguments: list[str]) -> int:

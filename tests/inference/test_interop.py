@@ -58,7 +58,7 @@ def test_capture_equals_transformer_lens_at_every_hook_point(model, folder):
 
 
 @pytest.mark.parametrize("hook_name", ["blocks.1.hook_resid_post", "blocks.1.hook_mlp_out", "blocks.0.attn.hook_z"])
-@pytest.mark.parametrize("model", ["gpt2", "gpt_neox", "llama", "gemma2", "mixtral"], indirect=True)
+@pytest.mark.parametrize("model", sorted(FAMILIES.keys() - NOT_IN_LENS - {"bert"}), indirect=True)
 def test_splices_equal_sae_lens(model, folder, hook_name, tmp_path):
     sae_lens = pytest.importorskip("sae_lens", exc_type=ImportError)
     hooked = in_transformer_lens(model, folder, sae_lens.HookedSAETransformer)

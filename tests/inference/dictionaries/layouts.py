@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 D, D_OUT, F, K = 24, 17, 105, 7
+R1_SCALE = 1.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,6 +380,31 @@ def circuit_tracer(folder: Path, draw: Draw, name: str) -> Written:
         encode=encode,
         decode=lambda a_tf, x_td: a_tf @ w["W_dec"] + w["b_dec"] + x_td @ w["W_skip"].T,
         facts={"hook_in": "blocks.5.mlp.hook_in", "hook_out": "blocks.5.hook_mlp_out", "is_signed": name != "relu"},
+    )
+
+
+@case("llama_scope_r1", "jumprelu")
+def llama_scope_r1(folder: Path, draw: Draw, name: str) -> Written:
+    path = folder / "L0R"
+    w = save(
+        path / "sae_weights.safetensors",
+        {
+            "encoder.weight": draw.encoder().T,
+            "encoder.bias": draw.bias(F),
+            "decoder.weight": draw.decoder().T,
+            "decoder.bias": draw.bias(D),
+            "log_jumprelu_threshold": draw.threshold().log(),
+        },
+    )
+    write_json(path / "config.json", {"hook_point_in": "blocks.0.hook_resid_post", "d_model": D, "expansion_factor": 4})
+    write_json(path / "facet.json", {"input_scale": R1_SCALE})
+    return Written(
+        path=path,
+        encode=lambda x_td: jump(
+            R1_SCALE * x_td @ w["encoder.weight"].T + w["encoder.bias"], w["log_jumprelu_threshold"].exp()
+        ),
+        decode=lambda a_tf, x_td: (a_tf @ w["decoder.weight"].T + w["decoder.bias"]) / R1_SCALE,
+        facts={"hook_in": "blocks.0.hook_resid_post", "input_scale": R1_SCALE},
     )
 
 

@@ -154,6 +154,14 @@ def test_dictionary_learning_configs_that_cannot_be_right_are_refused(tmp_path, 
     assert_plain(caught.value)
 
 
+def test_a_factor_that_is_needed_and_nowhere_is_asked_for(tmp_path):
+    folder = write(tmp_path, "llama_scope_r1")
+    (folder / "facet.json").unlink()
+    with pytest.raises(UnsupportedDictionary, match="norm_scaling_factor") as caught:
+        read_config(folder)
+    assert_plain(caught.value)
+
+
 class Boom:
     """What a hostile file would do."""
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from inference.dictionaries import load_dictionary
-from tests.inference.dictionaries.layouts import CASES, DICTIONARY_LEARNING, D, Draw, F
+from tests.inference.dictionaries.layouts import CASES, DICTIONARY_LEARNING, R1_SCALE, D, Draw, F
 
 pytestmark = pytest.mark.interop
 
@@ -49,6 +49,7 @@ CONVERTED = {
     "gemma_scope": ("gemma_2", "google/gemma-scope-2b-pt-res", "layer_12/width_16k/average_l0_82"),
     "gemma_scope_2": ("gemma_3", "google/gemma-scope-2-1b-pt", "resid_post/layer_7_width_16k_l0_medium"),
     "goodfire": ("goodfire", "Goodfire/Llama-3.1-8B-Instruct-SAE-l19", "Llama-3.1-8B-Instruct-SAE-l19.pth"),
+    "llama_scope_r1": ("llama_scope_r1_distill", "fnlp/Llama-Scope-R1-Distill", "800M-Slimpajama/L0R"),
     "qwen_scope": ("qwen_scope", "Qwen/SAE-Res-Qwen3-1.7B-Base-W32K-L0_7", "layer3.sae.pt"),
 }
 # What each package has a class for, of what its layout can hold.
@@ -218,6 +219,9 @@ def test_publications_that_saelens_converts(tmp_path, monkeypatch, layout):
     theirs = SAE.from_dict(loaders.handle_config_defaulting(cfg))
     theirs.process_state_dict_for_loading(tensors)
     theirs.load_state_dict(tensors)
+    if layout == "llama_scope_r1":
+        # As SAE.from_pretrained does with the factor of its catalogue.
+        theirs.fold_activation_norm_scaling_factor(R1_SCALE)
     x_td = inputs(D)
     with torch.inference_mode():
         a_tf = theirs.encode(x_td)

@@ -22,8 +22,8 @@ from explorer.live_values import (
     SteerRow,
     TestedText,
     TokenValue,
-    ramp_level,
 )
+from explorer.ramps import activation_level
 from features import selectors
 from features.results import FeatureRow, SourceCard
 from inference.errors import FacetError, InvalidInput, NotFound
@@ -110,7 +110,9 @@ def test_texts(
                 index=index,
                 text=answer["tokens"]["text"],
                 tokens=tokens,
-                levels=tuple(0 if token.is_bos else ramp_level(values[token.position], scale) for token in tokens),
+                levels=tuple(
+                    0 if token.is_bos else activation_level(values[token.position], scale) for token in tokens
+                ),
                 values=tuple(values),
                 peak=peak,
                 peak_position=values.index(peak, skipped) if peak > 0 else None,
@@ -272,7 +274,7 @@ def _prompt_feature(
         maximum=maximum,
         density=row.density if row and maximum else None,
         values=tuple(
-            TokenValue(position=place, value=value, level=ramp_level(value, maximum or peak))
+            TokenValue(position=place, value=value, level=activation_level(value, maximum or peak))
             for place, value in zip(feature["positions"], feature["values"], strict=True)
         ),
     )

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from django.http import QueryDict
@@ -29,6 +31,7 @@ RANKS = {
 DENSITIES = (0.1, 0.01, 0.001)
 _EDIT = re.compile(r"(?P<source>[-\w.]+)/(?P<index>\d{1,9})(?:@(?P<strength>[-+]?\d*\.?\d+(?:e[-+]?\d+)?))?")
 _RANGE = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?")
+T = TypeVar("T")
 _CONTROLS_OF_TEXT = frozenset("\n\r\t\f\b\x1b")
 
 
@@ -216,34 +219,69 @@ class SteerQuery:
 
     @classmethod
     def from_params(cls, params: QueryDict) -> SteerQuery:
-        """Read a page's query string or form; `add_source`, `add_index`, `add_strength` append one feature."""
+        """Read a page's query string or form, with the feature that it adds."""
+        query, error = cls.read(params)
+        if error is not None:
+            raise error
+        added = cls.addition(params)
+        return query if added is None else query.with_edit(added)
+
+    @classmethod
+    def read(cls, params: QueryDict) -> tuple[SteerQuery, InvalidInput | None]:
+        """Return what can be read, and the first error: one bad field costs nobody the rest of a recipe."""
+        errors: list[InvalidInput] = []
+
+        def kept(read: Callable[[], T], otherwise: T) -> T:
+            try:
+                return read()
+            except InvalidInput as error:
+                errors.append(error)
+                return otherwise
+
+        def number(name: str, low: float, high: float, default: float) -> float:
+            value = kept(lambda: _number(params, name, low=low, high=high), None)
+            return default if value is None else value
+
         strengths = params.getlist("strength")
-        edits = [
-            EditQuery.parse(edit, strength=strengths[i] if i < len(strengths) else None)
-            for i, edit in enumerate(params.getlist("f"))
-            if edit
-        ]
-        if params.get("add_source") and params.get("add_index"):
-            added = f"{params['add_source']}/{params['add_index']}"
-            edits.append(EditQuery.parse(added, strength=params.get("add_strength")))
-        temperature = _number(params, "t", low=0.0, high=5.0)
+        edits: list[EditQuery] = []
+        for i, text in enumerate(params.getlist("f")):
+            strength = strengths[i] if i < len(strengths) else None
+            edit = kept(lambda: EditQuery.parse(text, strength=strength), None) if text else None  # noqa: B023
+            if text and edit is None and strength:
+                edit = kept(lambda: EditQuery.parse(text), None)  # noqa: B023
+            if edit is not None:
+                edits.append(edit)
         query = cls(
             model=params.get("model", ""),
             text=form_text(params.get("text", "")),
             edits=tuple(edits),
-            n_tokens=int(_number(params, "n", low=1, high=MAX_TOKENS) or 48),
-            temperature=0.7 if temperature is None else temperature,
-            top_p=_number(params, "p", low=0.01, high=1.0) or 1.0,
-            seed=int(_number(params, "seed", low=0, high=2**31 - 1) or 0),
+            n_tokens=int(number("n", 1, MAX_TOKENS, 48)),
+            temperature=number("t", 0.0, 5.0, 0.7),
+            top_p=number("p", 0.01, 1.0, 1.0),
+            seed=int(number("seed", 0, 2**31 - 1, 0)),
             truncate=params.get("truncate") in ("1", "on", "true"),
         )
-        query.check()
-        return query
+        kept(query.check, None)
+        return query, errors[0] if errors else None
+
+    @staticmethod
+    def addition(params: QueryDict) -> EditQuery | None:
+        """Return the feature that `add_source`, `add_index`, `add_strength` name, None where no index is given."""
+        if not params.get("add_source") or not params.get("add_index", "").strip():
+            return None
+        added = f"{params['add_source']}/{params['add_index'].strip()}"
+        return EditQuery.parse(added, strength=params.get("add_strength"))
 
     def check(self) -> None:
         """Raise InvalidInput where the recipe has more features than the engine takes."""
         if len(self.edits) > MAX_EDITS:
             raise InvalidInput(f"The recipe has {len(self.edits)} features; the limit is {MAX_EDITS}.", "Remove some.")
+
+    def with_edit(self, edit: EditQuery) -> SteerQuery:
+        """Return the recipe with one more feature, or raise InvalidInput where it is full."""
+        longer = replace(self, edits=(*self.edits, edit))
+        longer.check()
+        return longer
 
     def with_model(self, model: str) -> SteerQuery:
         return replace(self, model=model)

@@ -9,19 +9,10 @@ that weak and strong activations stay apart. This module imports neither torch n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import sqrt
 from typing import Any
 
+from explorer.ramps import activation_level
 from features.results import ModelCard, RunCard, SourceCard
-
-RAMP_STEPS = 20
-
-
-def ramp_level(value: float, maximum: float) -> int:
-    """Return the colour step of `value`: 0 is silent, 20 is `maximum` or more; anything that fires is at least 1."""
-    if value <= 0 or maximum <= 0:
-        return 0
-    return min(RAMP_STEPS, max(1, round(RAMP_STEPS * sqrt(min(1.0, value / maximum)))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +83,7 @@ class PromptFeature:
 
     @property
     def level(self) -> int:
-        return ramp_level(self.peak, self.maximum or self.peak)
+        return activation_level(self.peak, self.maximum or self.peak)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +249,10 @@ class SteerView:
     job: SteerJob | None = None
     result: SteerResult | None = None
     error: PageError | None = None
+    add_source: str = ""
+    add_index: str = ""
+    add_error: PageError | None = None  # why the feature of the Add field is not in the recipe
+    starts: bool = False  # the page generates when it has loaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from explorer.live.events import order, parse_last_id
 from explorer.live.sse import frame
 from explorer.live_queries import EditQuery, PromptQuery, SteerQuery, check_text, parse_positions
-from explorer.live_values import RAMP_STEPS, ramp_level
 from inference.errors import InvalidInput
 
 EDITS = st.builds(
@@ -80,6 +79,13 @@ def test_a_form_adds_a_feature_and_changes_strengths():
     assert [str(edit) for edit in query.edits] == ["a/1@4", "b/3@1", "c/5@-1"]
 
 
+def test_one_wrong_field_of_a_recipe_leaves_the_others():
+    query, error = SteerQuery.read(QueryDict("f=a/1@2&f=none&f=b/3&strength=&strength=&strength=much&n=0&seed=7&t=0.3"))
+    assert error is not None
+    assert [str(edit) for edit in query.edits] == ["a/1@2", "b/3@1"]
+    assert (query.n_tokens, query.seed, query.temperature) == (48, 7, 0.3)
+
+
 def test_lines_of_text_fields_are_as_they_were_typed():
     assert PromptQuery.from_params(QueryDict("text=a%0D%0Ab")).text == "a\nb"
 
@@ -100,11 +106,6 @@ def test_text_is_refused(text):
 def test_positions():
     assert parse_positions("") is None
     assert parse_positions("4-6, 9,4") == (4, 5, 6, 9)
-
-
-@pytest.mark.parametrize(("value", "level"), [(0.0, 0), (-1.0, 0), (1e-9, 1), (1.0, RAMP_STEPS), (9.0, RAMP_STEPS)])
-def test_ramp_levels(value, level):
-    assert ramp_level(value, 1.0) == level
 
 
 def test_frames():

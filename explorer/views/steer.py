@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from explorer import asks
 from explorer.live_queries import MAX_TEXT_BYTES, MAX_TOKENS, SteerQuery
-from explorer.live_values import PageError, SteerFeature, SteerView
+from explorer.live_values import SteerFeature, SteerView
 from explorer.views.prompt import status_of
 from features import selectors
 from inference.errors import FacetError
@@ -25,52 +26,65 @@ NOTES = (
 )
 
 
-@require_GET
+@require_safe
 def steer(request: HttpRequest) -> HttpResponse:
-    """Show the recipe of the URL; `run=1` also generates, for browsers without scripts."""
-    query, error = _query(request.GET)
-    view = steer_view(query, error=error)
-    if request.GET.get("run") and view.error is None:
-        view = _waited(view, query)
-    return render(request, "steer.html", {"view": view}, status=status_of(view.error))
+    """Show the recipe of the URL; a generation adds `run=1`, with which the page generates on load."""
+    view, _ = steer_view(request.GET)
+    problem = view.error or view.add_error
+    if request.GET.get("run") and view.text and view.features and problem is None:
+        view = replace(view, starts=True)
+    return render(request, "steer.html", {"view": view}, status=status_of(problem))
 
 
 @require_POST
 def steer_start(request: HttpRequest) -> HttpResponse:
     """Begin to generate; htmx gets the fragment that follows the events, others the page with the finished texts."""
-    query, error = _query(request.POST)
-    view = steer_view(query, error=error)
+    view, query = steer_view(request.POST)
+    problem = view.error or view.add_error
     if not request.htmx:
-        if view.error is None:
+        if problem is None:
             view = _waited(view, query)
-        return render(request, "steer.html", {"view": view}, status=status_of(view.error))
-    if view.error is None:
+        return render(request, "steer.html", {"view": view}, status=status_of(view.error or view.add_error))
+    if problem is None:
         try:
-            view = replace(view, job=asks.start_steering(_of_model(query, view)))
+            view = replace(view, job=asks.start_steering(query))
         except FacetError as refused:
-            view = replace(view, error=asks.page_error(refused))
+            problem = asks.page_error(refused)
+    view = replace(view, error=problem)
     response = render(request, "_steer_run.html", {"view": view})
     if view.error is None:
-        response["HX-Replace-Url"] = f"{reverse('steer')}?{view.query}"
+        response["HX-Replace-Url"] = f"{reverse('steer')}?{view.query}&run=1"
     return response
 
 
-def steer_view(query: SteerQuery, *, error: PageError | None = None) -> SteerView:
-    """Return the page's context without job or result. Without a model in the query, the first one is chosen."""
+def steer_view(params: QueryDict) -> tuple[SteerView, SteerQuery]:
+    """Return the page's context without job or result, and the recipe that it shows.
+
+    What is wrong with one field or one feature is said, and the rest of the recipe stays. Without a model in the
+    parameters, the first one is chosen.
+    """
+    query, unread = SteerQuery.read(params)
+    error: FacetError | None = unread
     models = selectors.home().models
-    chosen = next((card for card in models if card.slug == query.model), None)
-    if query.model and chosen is None:
+    if query.model and all(card.slug != query.model for card in models):
         selectors.model_page(query.model)  # raises, with suggestions
     if not query.model and models:
-        chosen = models[0]
-        query = replace(query, model=chosen.slug)
+        query = query.with_model(models[0].slug)
+    chosen = next((card for card in models if card.slug == query.model), None)
     features: tuple[SteerFeature, ...] = ()
-    if chosen and query.edits and error is None:
+    add_error: FacetError | None = None
+    if chosen:
+        features, unknown = _known(query)
+        error = error or unknown
         try:
-            features = asks.steer_features(query)
-        except FacetError as unknown:
-            error = asks.page_error(unknown)
-    return SteerView(
+            added = SteerQuery.addition(params)
+            if added is not None:
+                longer = query.with_edit(added)
+                features += asks.steer_features(replace(query, edits=(added,)))
+                query = longer
+        except FacetError as refused:
+            add_error = refused
+    view = SteerView(
         models=models,
         model=chosen,
         sources=selectors.model_page(chosen.slug).sources if chosen else (),
@@ -90,24 +104,31 @@ def steer_view(query: SteerQuery, *, error: PageError | None = None) -> SteerVie
             for feature in features
             if abs(feature.strength) > STRONG
         ),
-        error=error,
+        error=asks.page_error(error) if error else None,
+        add_source=params.get("add_source", ""),
+        add_index=params.get("add_index", "") if add_error else "",
+        add_error=asks.page_error(add_error) if add_error else None,
     )
+    return view, query
 
 
-def _query(params: QueryDict) -> tuple[SteerQuery, PageError | None]:
+def _known(query: SteerQuery) -> tuple[tuple[SteerFeature, ...], FacetError | None]:
+    """Return the features of the recipe that exist, and why another one does not."""
+    if not query.edits:
+        return (), None
     try:
-        return SteerQuery.from_params(params), None
+        return asks.steer_features(query), None
     except FacetError as error:
-        return SteerQuery(model=params.get("model", ""), text=params.get("text", "")), asks.page_error(error)
-
-
-def _of_model(query: SteerQuery, view: SteerView) -> SteerQuery:
-    return replace(query, model=view.model.slug) if view.model else query
+        known: list[SteerFeature] = []
+        for edit in query.edits:
+            with suppress(FacetError):
+                known += asks.steer_features(replace(query, edits=(edit,)))
+        return tuple(known), error
 
 
 def _waited(view: SteerView, query: SteerQuery) -> SteerView:
     try:
-        job = asks.start_steering(_of_model(query, view))
+        job = asks.start_steering(query)
         return replace(view, result=asks.steering_result(job))
     except FacetError as error:
         return replace(view, error=asks.page_error(error))

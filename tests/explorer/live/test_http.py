@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -181,8 +182,12 @@ def test_the_prompt_page_works_without_scripts(world, worker, client, query):
 
 
 def test_the_steer_page_works_without_scripts(world, worker, client):
-    query = urlencode({"model": "tiny", "text": "def f", "f": "2-res-jump/3@20", "n": "8", "run": "1"})
-    response = client.open("GET", f"/steer?{query}")
+    page = client.open("GET", "/steer?model=tiny")
+    cookie = page.headers["Set-Cookie"].partition(";")[0]
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.read().decode())[1]
+    recipe = {"model": "tiny", "text": "def f", "f": "2-res-jump/3@20", "n": "8", "csrfmiddlewaretoken": token}
+    headers = {"Cookie": cookie, "Content-Type": "application/x-www-form-urlencoded"}
+    response = client.open("POST", "/steer/start", urlencode(recipe), **headers)
     html = response.read().decode()
     assert response.status == 200, html[-2000:]
     assert "Default" in html and "Steered" in html

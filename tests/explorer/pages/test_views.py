@@ -198,3 +198,32 @@ def test_hostile_text_is_shown_as_text(reader: Client, site: Site):
     assert hostile not in text(reader.get(site.feature_url, {"text": hostile}))
     assert reader.get("/search", {"q": "a\0b"}).status_code == 200
     assert reader.get("/search", {"q": "x" * 5000}).status_code == 422
+
+
+def test_a_feature_that_cannot_be_added_costs_no_recipe(reader: Client, site: Site):
+    recipe = f"model=tiny&f={site.source}/{site.feature}@1.5&text=def%20x&n=20&t=0.3&seed=7"
+    response = reader.get(f"/steer?{recipe}&add_source={site.source}&add_index=99999")
+    page = text(response)
+    assert response.status_code == 422
+    assert page.count('class="knob"') == 1
+    assert 'id="add-error"' in page and "has no feature 99999" in page
+    for kept in (
+        "def x</textarea>",
+        'name="n" min="1" max="256" value="20"',
+        'name="seed" min="0" value="7"',
+        'value="99999"',
+    ):
+        assert kept in page
+
+
+def test_an_unknown_feature_of_a_recipe_leaves_the_others(reader: Client, site: Site):
+    page = text(reader.get(f"/steer?model=tiny&f={site.source}/{site.feature}@2&f={site.source}/99999@1&text=def"))
+    assert page.count('class="knob"') == 1
+    assert "has no feature 99999" in page
+
+
+def test_a_steer_link_generates_on_load_once_it_was_run(reader: Client, site: Site):
+    recipe = f"/steer?model=tiny&f={site.source}/{site.feature}@2&text=def"
+    assert 'hx-trigger="submit, load"' in text(reader.get(f"{recipe}&run=1"))
+    assert 'hx-trigger="submit"' in text(reader.get(recipe))
+    assert 'hx-trigger="submit"' in text(reader.get("/steer?run=1"))

@@ -1,7 +1,8 @@
 """What dictionaries do to each input vector before encoding it, and to the output of SAEs after decoding.
 
 Formulas as in SAELens: `layer_norm` takes the unbiased deviation plus 1e-5 and `constant_norm_rescale` brings every
-vector to the length sqrt(D).
+vector to the length sqrt(D). `centred` is for dictionaries of models whose writing weights TransformerLens centred:
+there a residual vector is that of the published model less its mean, which LayerNorm does not see.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ def normalize(mode: str, x_td: Tensor) -> Tensor:
         return (x_td - mean_t1) / (deviation_t1 + EPSILON)
     if mode == "constant_norm_rescale":
         return x_td / _length(x_td)
+    if mode == "centred":
+        return x_td - x_td.mean(-1, keepdim=True)
     return x_td
 
 
@@ -28,6 +31,8 @@ def denormalize(mode: str, y_td: Tensor, x_td: Tensor) -> Tensor:
         return y_td * deviation_t1 + mean_t1
     if mode == "constant_norm_rescale":
         return y_td * _length(x_td)
+    if mode == "centred":
+        return y_td + x_td.mean(-1, keepdim=True)
     return y_td
 
 

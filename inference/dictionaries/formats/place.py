@@ -1,7 +1,8 @@
 """A place that may hold a dictionary: a folder, or a file in it, looked at without torch.
 
 `facet.json` in the folder states what a layout leaves out, or what its author got wrong: `hook_in`, `hook_out`,
-`model_name`, `k`, `context_size`, `prepend_bos`, `input_scale`, and `dict_class` for dictionary_learning.
+`model_name`, `k`, `context_size`, `prepend_bos`, `input_scale`; `dict_class` for dictionary_learning, and for SAELens
+`centred`, whether TransformerLens had centred the weights of the model that it was trained on.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ _OVERRIDE_TYPES = {
     "prepend_bos": bool,
     "input_scale": float,
     "dict_class": str,
+    "centred": bool,
 }
+# Statements that a layout's module reads itself.
+_FOR_LAYOUTS = {"dict_class", "centred"}
 
 
 class OutsideFolder(InvalidInput):
@@ -148,7 +152,7 @@ class Place:
 
         Raises DamagedDictionary where shapes disagree, UnsupportedDictionary where nothing says where it reads.
         """
-        told = {name: value for name, value in self.overrides.items() if name != "dict_class"}
+        told = {name: value for name, value in self.overrides.items() if name not in _FOR_LAYOUTS}
         hook_in = told.pop("hook_in", hook_in)
         hook_out = told.pop("hook_out", hook_out) or hook_in
         if not hook_in:

@@ -30,6 +30,13 @@ and `abstopk`, without one, by value and by magnitude; `groupmax`; `matching_pur
 go with any of them.
 """
 NOT_READ = """
+## What files leave out
+
+`facet.json` beside the weights states it: `hook_in`, `hook_out`, `model_name`, `k`, `context_size`, `prepend_bos`;
+`input_scale`, the factor that inputs were scaled by in training; `dict_class`, for files of dictionary_learning that
+may be two things; `centred`, whether TransformerLens had centred the weights of the model that a SAELens dictionary was
+trained on, as for GPT-2's `res-jb`. Where a config says so itself, or the file does, inputs are centred.
+
 ## Not read
 
 Cross-layer transcoders, crosscoders, temporal SAEs, Lorsa and MOLT need more inputs than one vector at one hook point;

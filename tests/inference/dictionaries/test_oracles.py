@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from inference.dictionaries import load_dictionary
+from inference.dictionaries.formats.saelens import CENTRED_SITES
 from tests.inference.dictionaries.layouts import CASES, DICTIONARY_LEARNING, R1_SCALE, D, Draw, F
 
 pytestmark = pytest.mark.interop
@@ -229,3 +230,19 @@ def test_publications_that_saelens_converts(tmp_path, monkeypatch, layout):
     dictionary = load_dictionary(written.path, device="cpu")
     assert_same(dictionary, x_td, a_tf, y_to)
     assert dictionary.hook_in == theirs.cfg.metadata.hook_name
+
+
+def test_centred_sites_are_those_of_the_plain_model_less_their_mean():
+    lens = pytest.importorskip("transformer_lens", exc_type=ImportError)
+    sizes = {"n_layers": 2, "d_model": 24, "n_heads": 4, "d_head": 6, "n_ctx": 16, "d_vocab": 50}
+    config = lens.HookedTransformerConfig(**sizes, act_fn="gelu", normalization_type="LN", device="cpu")
+    plain, centred = randomize(lens.HookedTransformer(config)), lens.HookedTransformer(config)
+    others = dict.fromkeys(("fold_ln", "center_unembed", "fold_value_biases"), False)
+    centred.load_and_process_state_dict(plain.state_dict(), center_writing_weights=True, **others)
+    ids_bt = torch.arange(16)[None]
+    with torch.inference_mode():
+        (_, of_plain), (_, of_centred) = plain.run_with_cache(ids_bt), centred.run_with_cache(ids_bt)
+    for site in CENTRED_SITES:
+        name = site if site == "hook_embed" else f"blocks.1.{site}"
+        x_btd = of_plain[name]
+        torch.testing.assert_close(of_centred[name], x_btd - x_btd.mean(-1, keepdim=True), atol=1e-5, rtol=1e-4)

@@ -99,3 +99,38 @@ def test_nested_groups_tell_the_level_of_a_feature(tmp_path):
     assert config.group_sizes == (20, 40, 45)
     assert [config.group_of(feature) for feature in (0, 19, 20, 59, 60, F - 1)] == [0, 0, 1, 1, 2, 2]
     assert read_config(write(tmp_path / "plain").path).group_of(0) is None
+
+
+@pytest.mark.parametrize("by", ["config", "facet.json"])
+def test_dictionaries_of_centred_models_centre_their_input(tmp_path, x_td, by):
+    written = write(tmp_path)
+    kwargs = {"model_from_pretrained_kwargs": {"center_writing_weights": True}} if by == "config" else {}
+    if by == "facet.json":
+        (written.path / "facet.json").write_text('{"centred": true}')
+    metadata = {"hook_name": "blocks.1.hook_resid_pre", "model_name": "gpt2-small"}
+    rewrite(written.path, metadata=metadata | kwargs)
+    dictionary = load_dictionary(written.path, device="cpu")
+    assert any(sentence.startswith("Inputs are centred") for sentence in dictionary.config.evidence)
+    mean_t1 = x_td.double().mean(1, keepdim=True)
+    a_tf = written.encode(x_td.double() - mean_t1)
+    assert_close(dictionary.encode(x_td).dense(), a_tf)
+    assert_close(dictionary.reconstruct(x_td), written.decode(a_tf, x_td) + mean_t1)
+
+
+@pytest.mark.parametrize(
+    ("model_name", "kwargs", "said"),
+    [
+        ("gpt2-small", {}, "does not say whether"),
+        ("gpt2-small", {"model_from_pretrained_kwargs": {"center_writing_weights": False}}, ""),
+        ("gemma-2-2b", {"model_from_pretrained_kwargs": {"center_writing_weights": True}}, ""),
+    ],
+    ids=["silent", "not", "no-layer-norm"],
+)
+def test_other_dictionaries_do_not_centre(tmp_path, model_name, kwargs, said):
+    written = write(tmp_path)
+    rewrite(written.path, metadata={"hook_name": "blocks.1.hook_resid_pre", "model_name": model_name} | kwargs)
+    config = read_config(written.path)
+    assert config.normalize == "none"
+    sentences = [sentence for sentence in config.evidence if "centred" in sentence]
+    assert bool(sentences) == bool(said)
+    assert all(said in sentence for sentence in sentences)

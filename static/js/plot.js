@@ -1,10 +1,28 @@
-// The density histogram of a dictionary: Plotly, deferred, brushing a range filters the list below.
-// Until it has loaded, and without it, the server's SVG stands in its place.
+// The density histogram of a dictionary: Plotly, in which brushing a range filters the list below.
+// It is large, so it is asked for when the page has loaded and is idle, or when somebody reaches for the chart.
+// Until then, and without it, the server's SVG stands in its place.
 
 const box = document.querySelector("[data-plot]");
-if (box && window.Plotly) draw();
-else if (box) document.querySelector("script[data-plotly]")?.addEventListener("load", draw);
-document.addEventListener("facet:theme", () => box && window.Plotly && draw());
+let asked = false;
+if (box) {
+  for (const name of ["pointerenter", "touchstart", "focusin"]) box.addEventListener(name, load, { once: true, passive: true });
+  if (document.readyState === "complete") whenIdle();
+  else addEventListener("load", whenIdle, { once: true });
+  document.addEventListener("facet:theme", () => window.Plotly && draw());
+}
+
+function whenIdle() {
+  if (window.requestIdleCallback) requestIdleCallback(load, { timeout: 4000 });
+  else setTimeout(load, 600);
+}
+
+function load() {
+  if (asked) return;
+  asked = true;
+  const script = Object.assign(document.createElement("script"), { src: box.dataset.plotly, async: true });
+  script.addEventListener("load", draw);
+  document.head.append(script);
+}
 
 function draw() {
   const figure = JSON.parse(document.getElementById(box.dataset.plot).textContent);
@@ -32,7 +50,10 @@ function draw() {
 function filter(range) {
   const form = document.querySelector("form[data-filters]");
   if (!form) return;
-  form.elements.min_density.value = range ? Number(Math.max(0, Math.min(...range)).toPrecision(3)) : "";
-  form.elements.max_density.value = range ? Number(Math.max(...range).toPrecision(3)) : "";
+  const low = range ? String(Number(Math.max(0, Math.min(...range)).toPrecision(3))) : "";
+  const high = range ? String(Number(Math.max(...range).toPrecision(3))) : "";
+  if (form.elements.min_density.value === low && form.elements.max_density.value === high) return; // told twice
+  form.elements.min_density.value = low;
+  form.elements.max_density.value = high;
   form.requestSubmit();
 }

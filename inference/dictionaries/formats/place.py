@@ -153,8 +153,9 @@ class Place:
         Raises DamagedDictionary where shapes disagree, UnsupportedDictionary where nothing says where it reads.
         """
         told = {name: value for name, value in self.overrides.items() if name not in _FOR_LAYOUTS}
+        transcodes = hook_out not in (None, hook_in)
         hook_in = told.pop("hook_in", hook_in)
-        hook_out = told.pop("hook_out", hook_out) or hook_in
+        hook_out = told.pop("hook_out", hook_out if transcodes else hook_in)
         if not hook_in:
             raise UnsupportedDictionary(
                 f"Nothing in {self.folder} says where the dictionary reads.",
@@ -200,6 +201,8 @@ def _check_counts(config: DictionaryConfig, weights: Weights) -> None:
     problem = None
     if min(config.d_in, config.d_out, config.n_features) < 1:
         problem = f"its widths are {config.d_in}, {config.n_features} and {config.d_out}"
+    elif config.input_scale <= 0 or config.output_scale <= 0:
+        problem = f"the factors of its input and output are {config.input_scale} and {config.output_scale}"
     elif config.architecture in COMPETING and not 1 <= (config.k or 0) <= config.n_features:
         problem = f"k is {config.k} with {config.n_features} features"
     elif config.architecture == "groupmax" and config.n_features % config.k:
@@ -210,5 +213,5 @@ def _check_counts(config: DictionaryConfig, weights: Weights) -> None:
         problem = f"its groups hold {sum(config.group_sizes)} of {config.n_features} features"
     if problem:
         raise DamagedDictionary(
-            f"{weights.path} cannot be used: {problem}.", f"Check its config, or state k in {OVERRIDES}."
+            f"{weights.path} cannot be used: {problem}.", f"Check its config, or what {OVERRIDES} states."
         )

@@ -241,6 +241,16 @@ def test_facet_json_states_what_a_layout_leaves_out(tmp_path):
         read_config(alone)
 
 
+def test_facet_json_moves_an_sae_as_a_whole(tmp_path):
+    folder = write(tmp_path, "saelens")
+    (folder / "facet.json").write_text('{"hook_in": "blocks.0.hook_resid_pre"}')
+    config = read_config(folder)
+    assert (config.hook_in, config.hook_out, config.is_transcoder) == (*["blocks.0.hook_resid_pre"] * 2, False)
+    (folder / "facet.json").write_text('{"input_scale": 0}')
+    with pytest.raises(DamagedDictionary, match="factors of its input"):
+        read_config(folder)
+
+
 def test_facet_json_states_the_factor_that_saelens_does_not_save(tmp_path):
     written = CASES["saelens", "jumprelu"](tmp_path, Draw(torch.Generator().manual_seed(3)))
     x_td = torch.randn(20, 24, dtype=torch.float64)

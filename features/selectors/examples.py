@@ -18,7 +18,8 @@ NAMES = {
     RANDOM_SILENT: "Silent, at random",
 }
 
-# Of examples in a group whose windows around the peak are equal, the best stays and counts the others.
+# Of examples in a group whose windows around their token (the peak; in a band, the sampled one) are equal, the best
+# stays and counts the others.
 _SQL = """
 WITH own AS (
     SELECT "group", rank, context, peak_position, peak_value, positions, "values",

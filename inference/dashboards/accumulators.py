@@ -46,7 +46,7 @@ class ShardAccumulator:
         self._l0 = np.zeros(1, dtype=np.int64)
         self._pairs = PairCounts(n_features)
         self._mass = np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=np.int64)
-        self._peaks: list[dict[str, np.ndarray]] = []
+        self._candidates: list[dict[str, np.ndarray]] = []
         self._silent: dict[str, list[np.ndarray]] = {}
         self._waiting: list[tuple[np.ndarray, ...]] = []
         self._n_waiting = 0
@@ -87,19 +87,17 @@ class ShardAccumulator:
         events = Events.from_tokens(feature_e, value_e, firing_t, token_t, self.n_features)
         del feature_e, value_e, firing_t, token_t
         runs = Runs.of(events, self.selection.places.context_t[events.token_e])
-        self._add_moments(events, runs)
+        fine_e = fine_bins(events.value_e)
+        self._add_moments(events, runs, fine_e)
         self._add_token_mass(events)
-        self._keep_peaks(events, runs)
+        self._keep_candidates(events, runs, fine_e)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Reduce what is left and return everything for a partial result."""
         self.reduce()
         codes, mass, counts = self._mass
-        peaks = (
-            {name: np.concatenate([part[name] for part in self._peaks]) for name in self._peaks[0]}
-            if self._peaks
-            else {}
-        )
+        parts = self._candidates
+        candidates = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
         silent = {name: np.concatenate(parts) for name, parts in self._silent.items()}
         return {
             **self.sums,
@@ -109,11 +107,11 @@ class ShardAccumulator:
             "mass_counts": counts.astype(np.uint32),
             "pairs_exact": np.array(self._pairs.exact),
             **self._pairs.upper_triangle(),
-            **peaks,
+            **candidates,
             **silent,
         }
 
-    def _add_moments(self, events: Events, runs: Runs) -> None:
+    def _add_moments(self, events: Events, runs: Runs, fine_e: np.ndarray) -> None:
         count_f = events.count_f
         self.sums["firing_count"] += count_f
         self.sums["context_count"] += np.bincount(runs.feature_r, minlength=self.n_features)
@@ -129,7 +127,7 @@ class ShardAccumulator:
         run_starts = np.searchsorted(runs.feature_r, firing)
         highest = np.maximum.reduceat(runs.peak_value_r, run_starts)
         self.sums["maximum"][firing] = np.maximum(self.sums["maximum"][firing], highest)
-        binned = events.feature_e * FINE_BINS + fine_bins(events.value_e)
+        binned = events.feature_e * FINE_BINS + fine_e
         counts = np.bincount(binned, minlength=self.n_features * FINE_BINS)
         self.sums["fine_histogram"] += counts.reshape(self.n_features, FINE_BINS)
 
@@ -155,13 +153,16 @@ class ShardAccumulator:
             np.bincount(inverse, weights=counts, minlength=len(every)).astype(np.int64),
         )
 
-    def _keep_peaks(self, events: Events, runs: Runs) -> None:
-        useful = np.flatnonzero(self.selection.offer_peaks(runs.feature_r, runs.peak_token_r, runs.peak_value_r))
+    def _keep_candidates(self, events: Events, runs: Runs, fine_e: np.ndarray) -> None:
+        useful_r = self.selection.offer_peaks(runs.feature_r, runs.peak_token_r, runs.peak_value_r)
+        drawn = self.selection.bands.offer(events.feature_e, events.token_e, events.value_e, fine_e)
+        useful_r[np.searchsorted(runs.indptr_r, drawn, side="right") - 1] = True
+        useful = np.flatnonzero(useful_r)
         starts, stops = runs.indptr_r[useful], runs.indptr_r[useful + 1]
         rows = gather_ranges(starts, stops)
         context_r = runs.context_r[useful]
         first_token = self.contexts.indptr_c[np.repeat(context_r, stops - starts)]
-        self._peaks.append(
+        self._candidates.append(
             {
                 "peak_feature": runs.feature_r[useful],
                 "peak_token": runs.peak_token_r[useful],
@@ -170,6 +171,9 @@ class ShardAccumulator:
                 "recorded_length": (stops - starts).astype(np.uint16),
                 "recorded_position": (events.token_e[rows] - first_token).astype(np.uint16),
                 "recorded_value": to_half(events.value_e[rows]),
+                "band_feature": events.feature_e[drawn],
+                "band_token": events.token_e[drawn],
+                "band_value": events.value_e[drawn],
             }
         )
 

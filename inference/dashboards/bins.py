@@ -1,11 +1,13 @@
 """Logarithmic bins with fixed absolute edges, so that histograms of any two shards add up.
 
-A bin is read off the bits of a 32-bit float: the exponent and the first bits of the fraction. Four fine bins an octave
-(edges 1, 1.25, 1.5 and 1.75 times a power of two) from 2^-12 to 2^13; two of them make a bin of the histogram that is
-shown. The outer bins take what lies beyond.
+A bin is read off the bits of a 32-bit float: the exponent, and where the fraction lies. Edges are 2^(i/4), even on a
+logarithmic axis, from 2^-12 to 2^13; two fine bins make a bin of the histogram that is shown. The outer bins take what
+lies beyond.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -14,20 +16,25 @@ from inference.dashboards.results import BANDS
 FINE_BINS = 100
 SHOWN_BINS = FINE_BINS // 2
 _LOWEST_OCTAVE = -12
-_SHIFT = 23 - 2
-_FIRST = (127 + _LOWEST_OCTAVE) << 2
+_FRACTION_BITS = 23
+_FIRST = 127 + _LOWEST_OCTAVE
+# The lowest fractions of 32-bit floats at or above 2^(1/4), 2^(2/4) and 2^(3/4).
+_QUARTERS = tuple(math.ceil((2 ** (quarter / 4) - 1) * (1 << _FRACTION_BITS)) for quarter in (1, 2, 3))
 
 
 def fine_bins(values: np.ndarray) -> np.ndarray:
     """Return the fine bin, 0 to 99, of positive float32 values."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.int32)
-    return np.clip((bits >> _SHIFT) - _FIRST, 0, FINE_BINS - 1)
+    fraction = bits & ((1 << _FRACTION_BITS) - 1)
+    number = ((bits >> _FRACTION_BITS) - _FIRST) << 2
+    for lowest in _QUARTERS:
+        number += fraction >= lowest
+    return np.clip(number, 0, FINE_BINS - 1, out=number)
 
 
 def fine_edges() -> np.ndarray:
     """Return the 101 edges of the fine bins."""
-    number = np.arange(FINE_BINS + 1)
-    return 2.0 ** (number // 4 + _LOWEST_OCTAVE) * (1 + number % 4 / 4)
+    return 2.0 ** (np.arange(FINE_BINS + 1) / 4 + _LOWEST_OCTAVE)
 
 
 def shown_edges() -> np.ndarray:

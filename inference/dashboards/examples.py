@@ -1,8 +1,8 @@
 """Choosing examples: the top contexts, a sample of every band of activation, and contexts where a feature is silent.
 
-The bands are shares of a maximum that is known only at the end, so a sample is kept for each fine bin of peak values
-(`bins.py`) and the bands are filled from the bins that they cover. Samples are those of lowest hash, so that neither
-the order nor the number of shards matters. Contexts that agree around their peaks count once (`corpus.local_keys`).
+The top and the silent are chosen here, bands in `bands.py`. Samples are those of lowest hash, so that neither the order
+nor the number of shards matters. Contexts that agree around the token for which they are chosen count once
+(`corpus.local_keys`).
 """
 
 from __future__ import annotations
@@ -11,35 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.dashboards.bins import FINE_BINS, fine_bins
-from inference.dashboards.corpus import local_keys, mixed
-from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT, TOP, ContextTable
-from inference.dashboards.selection import Best, Candidates, best_rows, descending_bits, ranked
+from inference.dashboards.bands import N_BAND, BandSample
+from inference.dashboards.corpus import mixed
+from inference.dashboards.places import Places
+from inference.dashboards.results import HARD_SILENT, RANDOM_SILENT, TOP
+from inference.dashboards.selection import Best, Candidates, descending_bits, ranked
 
-N_TOP, N_BAND, N_SILENT = 20, 6, 5
+N_TOP, N_SILENT = 20, 5
 _HALF_WORD = np.uint64(32)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """What choosing needs to know of each token and context of a corpus."""
-
-    context_t: np.ndarray  # int32
-    first_token_c: np.ndarray  # int64, the context's first token, BOS included
-    eligible_c: np.ndarray  # bool, False for duplicates of earlier contexts
-    key_t: np.ndarray  # uint64, equal where the surroundings are
-    key_c: np.ndarray  # uint64, a hash of the context
-
-    @classmethod
-    def of(cls, contexts: ContextTable) -> Places:
-        lengths = np.diff(contexts.indptr_c)
-        return cls(
-            context_t=np.repeat(np.arange(len(contexts), dtype=np.int32), lengths),
-            first_token_c=contexts.indptr_c[:-1],
-            eligible_c=contexts.duplicate_of_c == np.arange(len(contexts)),
-            key_t=local_keys(contexts),
-            key_c=mixed(np.arange(len(contexts), dtype=np.uint64)),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,36 +41,30 @@ class Selection:
         self.places = places
         self._salt_f = mixed(np.arange(n_features, dtype=np.uint64) + np.uint64(1 << 40))
         self.top = Best(n_features, N_TOP)
-        self.bands = Best(n_features * FINE_BINS, N_BAND)
+        self.bands = BandSample(n_features, places)
         self.hard = Best(n_features, N_SILENT)
         # Twice as many, since some may turn out to be hard ones.
         self.random = Best(n_features, 2 * N_SILENT)
 
     def offer_peaks(self, feature: np.ndarray, token: np.ndarray, value: np.ndarray) -> np.ndarray:
-        """Take the peaks of features in contexts; return which may become examples."""
+        """Take the peaks of features in contexts; return which may become examples of the top."""
         context = self.places.context_t[token]
-        key = self.places.key_t[token]
-        position = token - self.places.first_token_c[context]
         eligible = self.places.eligible_c[context]
-        by_height = ranked(descending_bits(value), context)
-        by_chance = ranked(mixed(key ^ self._salt_f[feature]) >> _HALF_WORD, context)
-        binned = feature.astype(np.int64) * FINE_BINS + fine_bins(value)
-        offered = ((self.top, feature.astype(np.int64), by_height), (self.bands, binned, by_chance))
-        for best, group, rank in offered:
-            rows = np.flatnonzero(eligible & best.admits(group, rank))
-            best.add(
-                Candidates(
-                    group=group[rows],
-                    rank=rank[rows],
-                    identity=key[rows],
-                    context=context[rows],
-                    position=position[rows],
-                    value=value[rows],
-                )
+        group, rank = feature.astype(np.int64), ranked(descending_bits(value), context)
+        rows = np.flatnonzero(eligible & self.top.admits(group, rank))
+        self.top.add(
+            Candidates(
+                group=group[rows],
+                rank=rank[rows],
+                identity=self.places.key_t[token[rows]],
+                context=context[rows],
+                position=token[rows] - self.places.first_token_c[context[rows]],
+                value=value[rows],
             )
-            best.compact()
+        )
+        self.top.compact()
         # Asked again now that they have met each other: most are out, and need not be written.
-        return eligible & np.logical_or(*(best.admits(group, rank) for best, group, rank in offered))
+        return eligible & self.top.admits(group, rank)
 
     def hard_admits(
         self, context_c: np.ndarray, height_cf: np.ndarray, silent_cf: np.ndarray
@@ -120,12 +93,12 @@ class Selection:
     def choose(self, maximum_f: np.ndarray) -> Chosen:
         """Return the examples, now that the maxima are known."""
         top = self.top.kept()
-        bands = self._fill_bands(top, maximum_f)
+        bands, band = self.bands.fill(top, maximum_f)
         hard = self.hard.kept()
         random = _without(self.random.kept(), hard)
         parts = [
             _ranked_in_group(top, np.full(len(top), TOP), top.group, N_TOP),
-            bands,
+            _ranked_in_group(bands, band, bands.group << 3 | band, N_BAND),
             _ranked_in_group(hard, np.full(len(hard), HARD_SILENT), hard.group, N_SILENT),
             _ranked_in_group(random, np.full(len(random), RANDOM_SILENT), random.group, N_SILENT),
         ]
@@ -140,25 +113,6 @@ class Selection:
             position_x=position.astype(np.uint16),
             value_x=value.astype(np.float32),
         )
-
-    def _fill_bands(self, top: Candidates, maximum_f: np.ndarray) -> tuple[np.ndarray, ...]:
-        kept = self.bands.kept()
-        feature = kept.group // FINE_BINS
-        kept = _with_group(kept, feature)
-        # What the top shows, in the same or in like surroundings, is not shown again.
-        unseen = ~np.isin(kept.identity ^ self._salt_f[feature], top.identity ^ self._salt_f[top.group])
-        kept = kept.take(np.flatnonzero(unseen))
-        feature = kept.group
-        share = kept.value.astype(np.float64) / maximum_f[feature]
-        band = np.zeros(len(kept), dtype=np.int64)
-        for code, (low, high) in BANDS.items():
-            band[(share > low) & (share <= high)] = code
-        group = feature * (len(BANDS) + 1) + band
-        rows, _ = best_rows(group, kept.rank, kept.identity, N_BAND)
-        chosen, band = kept.take(rows), band[rows]
-        # Drawn by chance, shown by height.
-        order = np.lexsort((chosen.context, -chosen.value, band, chosen.group))
-        return _ranked_in_group(chosen.take(order), band[order], group[rows][order], N_BAND)
 
     def _drawn(self, feature: np.ndarray, context: np.ndarray) -> np.ndarray:
         lot = mixed(self.places.key_c[context] ^ self._salt_f[feature]) >> _HALF_WORD
@@ -175,17 +129,6 @@ def _of_contexts(
         context=context.astype(np.int32),
         position=position.astype(np.int64),
         value=value.astype(np.float32),
-    )
-
-
-def _with_group(candidates: Candidates, group: np.ndarray) -> Candidates:
-    return Candidates(
-        group=group,
-        rank=candidates.rank,
-        identity=candidates.identity,
-        context=candidates.context,
-        position=candidates.position,
-        value=candidates.value,
     )
 
 

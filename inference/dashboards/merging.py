@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from inference.dashboards.bins import band_counts, shown_edges, shown_histogram
+from inference.dashboards.bins import band_counts, fine_bins, shown_edges, shown_histogram
 from inference.dashboards.events import gather_ranges
 from inference.dashboards.examples import Chosen, Selection
 from inference.dashboards.geometry import LogitEffects
@@ -40,6 +40,8 @@ def offer_partial(selection: Selection, arrays: Arrays) -> None:
     """Give a selection the candidates of a partial result that was made earlier."""
     if "peak_feature" in arrays:
         selection.offer_peaks(arrays["peak_feature"], arrays["peak_token"], arrays["peak_value"])
+        value = arrays["band_value"]
+        selection.bands.offer(arrays["band_feature"], arrays["band_token"], value, fine_bins(value))
     if "hard_feature" in arrays:
         selection.offer_hard(*(arrays[f"hard_{name}"] for name in ("feature", "context", "position", "value")))
     if "random_feature" in arrays:

@@ -20,10 +20,11 @@ import torch
 from inference.dashboards.accumulators import ShardAccumulator
 from inference.dashboards.corpus import Cancelled, read_contexts
 from inference.dashboards.encoding import Clock, ShardEncoder
-from inference.dashboards.examples import Places, Selection
+from inference.dashboards.examples import Selection
 from inference.dashboards.geometry import decoder_neighbours, logit_effects
 from inference.dashboards.merging import DashboardBuilder, offer_partial
 from inference.dashboards.partials import PartialStore
+from inference.dashboards.places import Places
 from inference.dashboards.provenance import facts_of, provenance_of
 from inference.dashboards.results import (
     ContextTable,

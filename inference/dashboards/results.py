@@ -95,10 +95,14 @@ class Examples:
     """Recorded activations of all features of a dictionary, as a struct of arrays sorted by (feature, group, rank).
 
     Example i belongs to `feature_x[i]` and was chosen for `group_x[i]`: 0 the contexts with the highest peaks,
-    1-5 a sample of a band of peaks, 6 contexts where the feature is silent with the highest pre-activation, 7 a
-    sample of contexts where it is silent. A context appears once per feature: what the top holds, bands do not repeat.
-    Its recorded activations are `positions_s` and `values_s` of `indptr_x[i]:indptr_x[i + 1]`, empty for the silent.
-    For group 6 `peak_value_x` is the highest pre-activation, at `peak_position_x`; for group 7 both are 0.
+    1-5 a sample of the tokens whose activations lie in a band, 6 contexts where the feature is silent with the highest
+    pre-activation, 7 a sample of contexts where it is silent. A context appears once per feature: the top goes first,
+    then the band with the fewest contexts to choose from.
+    `peak_position_x` is the token for which a context was chosen, `peak_value_x` its activation: the context's peak for
+    group 0, the sampled token for bands, whose context may well rise above the band elsewhere. For group 6 they are the
+    highest pre-activation and its place; for group 7 both are 0.
+    Recorded activations are all of the context: `positions_s` and `values_s` of `indptr_x[i]:indptr_x[i + 1]`, empty
+    for the silent.
     """
 
     feature_x: np.ndarray  # int32

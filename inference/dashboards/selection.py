@@ -7,7 +7,7 @@ at once against the group's current worst, which only ever gets better: a stale 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -30,6 +30,10 @@ class Candidates:
 
     def take(self, rows: np.ndarray) -> Candidates:
         return Candidates(**{column.name: getattr(self, column.name)[rows] for column in fields(self)})
+
+    def of_groups(self, group: np.ndarray) -> Candidates:
+        """Return the same candidates in other groups."""
+        return replace(self, group=group)
 
     @classmethod
     def joined(cls, parts: list[Candidates]) -> Candidates:

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from inference.dashboards import pairs
-from inference.dashboards.bins import shown_edges
+from inference.dashboards.bands import N_BAND, N_KEPT, BandSample
+from inference.dashboards.bins import fine_bins, shown_edges
 from inference.dashboards.corpus import Cancelled, local_keys
 from inference.dashboards.encoding import ActivationsNotFinite
 from inference.dashboards.examples import N_SILENT, N_TOP
+from inference.dashboards.places import Places
 from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT, TOP
 from inference.dictionaries import load_dictionary
 from inference.dictionaries.config import DictionaryDoesNotFit
@@ -139,13 +141,54 @@ def test_bands_hold_only_their_interval_and_repeat_nothing(result, source):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_bands_are_filled_where_there_is_something_to_show(result, dense, source):
-    board, peaks = result.dashboards[source], dense(source).peak_cf
-    for feature in range(board.n_features):
-        share = peaks[:, feature].astype(np.float64) / max(board.maximum_f[feature], 1e-30)
+def test_streamed_bands_equal_offline_bands(result, dense, source):
+    board, brute, contexts = result.dashboards[source], dense(source), result.contexts
+    places = Places.of(contexts)
+    sample = BandSample(board.n_features, places)
+    filled = 0
+    for feature in range(0, board.n_features, 3):
+        rows = np.flatnonzero((brute.a_tf[:, feature] > 0) & places.eligible_c[brute.context_t])
+        tokens, values = brute.token_t[rows], brute.a_tf[rows, feature]
+        lots = sample.lots(np.full(len(rows), feature), tokens)
+        columns = (lots, tokens, brute.context_t[rows], places.key_t[tokens], values, fine_bins(values))
+        drawn = sorted(zip(*(column.tolist() for column in columns), strict=True))
+        top = rows_of(board.examples, feature, TOP)
+        top_contexts = set(board.examples.context_x[top].tolist())
+        top_tokens = contexts.indptr_c[board.examples.context_x[top]] + board.examples.peak_position_x[top]
+        top_keys = set(places.key_t[top_tokens].tolist())
+        could_show: dict[int, list] = {code: [] for code in BANDS}
+        for number in set(columns[-1].tolist()):
+            for firing in first_of_each([f for f in drawn if f[5] == number], 2, 3)[:N_KEPT]:
+                share = firing[4] / float(board.maximum_f[feature])
+                code = next(code for code, (low, high) in BANDS.items() if low < share <= high)
+                if firing[2] not in top_contexts and firing[3] not in top_keys:
+                    could_show[code].append(firing)
+        could_show = {code: first_of_each(sorted(firings), 2) for code, firings in could_show.items()}
+        taken: set[int] = set()
+        for code in sorted(BANDS, key=lambda code: (len(could_show[code]), code)):
+            chosen = first_of_each([f for f in could_show[code] if f[2] not in taken], 3)[:N_BAND]
+            taken |= {f[2] for f in chosen}
+            by_height = sorted(chosen, key=lambda f: (-f[4], f[2]))
+            expected = [(f[2], f[1] - contexts.indptr_c[f[2]], f[4]) for f in by_height]
+            shown = rows_of(board.examples, feature, code)
+            assert list(zip(*(getattr(board.examples, name)[shown] for name in COLUMNS), strict=True)) == expected
+            filled += len(expected)
+    assert filled
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_dense_features_show_every_band_in_which_they_fire(result, dense, source):
+    board, brute = result.dashboards[source], dense(source)
+    n_bands = 0
+    for feature in np.flatnonzero(board.density_f > 0.1):
+        share = brute.a_tf[:, feature] / board.maximum_f[feature]
         for code, (low, high) in BANDS.items():
-            shown = len(rows_of(board.examples, feature, code)) + len(rows_of(board.examples, feature, TOP))
-            assert shown >= min(1, ((share > low) & (share <= high)).sum())
+            # Where the top and all other bands leave contexts over, some are shown.
+            n_contexts = len(np.unique(brute.context_t[(share > low) & (share <= high)]))
+            if n_contexts > N_TOP + 4 * N_BAND:
+                n_bands += 1
+                assert len(rows_of(board.examples, feature, code))
+    assert n_bands or not board.dense
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -163,8 +206,9 @@ def test_recorded_activations_are_those_of_the_context(result, dense, source):
             continue
         np.testing.assert_array_equal(positions, np.flatnonzero(a) + 1)
         np.testing.assert_array_equal(values, a[a > 0].astype(np.float16))
-        assert examples.peak_value_x[row] == a.max()
-        assert examples.peak_position_x[row] == a.argmax() + 1
+        assert examples.peak_value_x[row] == a[examples.peak_position_x[row] - 1]
+        if examples.group_x[row] == TOP:
+            assert examples.peak_position_x[row] == a.argmax() + 1
         assert examples.split_x[row] == contexts.split_c[examples.context_x[row]]
 
 
@@ -322,6 +366,16 @@ def test_llama_family_runs_too(tmp_path):
 
 def encoding(moments):
     return [moment for moment in moments if moment.phase == "encode"]
+
+
+def first_of_each(firings, *columns):
+    """Keep, of sorted firings, the first of each value of one column after another."""
+    for column in columns:
+        first: dict = {}
+        for firing in firings:
+            first.setdefault(firing[column], firing)
+        firings = list(first.values())
+    return firings
 
 
 def rows_of(examples, feature, group):

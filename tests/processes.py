@@ -58,7 +58,8 @@ class Workers:
 def start_web(*, env: dict[str, str], log: Path, port: int) -> Popen[bytes]:
     """Start uvicorn and wait until it answers."""
     child = children.spawn(commands.web(host="127.0.0.1", port=port), log=log, cwd=CHECKOUT, env=env)
-    wait_until(lambda: answers(f"http://127.0.0.1:{port}/static/"), child=child, log=log, what="web server")
+    # A file, which needs no database: some tests begin while Postgres is away.
+    wait_until(lambda: answers(f"http://127.0.0.1:{port}/static/css/base.css"), child=child, log=log, what="web server")
     return child
 
 

@@ -1,8 +1,6 @@
 """Measure the demonstration on files that no training has seen.
 
-BOS is left out of every statistic and left as it is by every splice. A splice puts the reconstruction in the place of
-the activation, without the error term: that is what "CE recovered" asks about. Explained variance is one minus the
-squared error over the squared distance from the mean of the whole sample.
+What fidelity is, `inference/evaluation.py` says; here are the text, and what tells apart features that fire.
 
 Shape suffixes: B windows, T tokens of a window, N tokens, D width, F features, V vocabulary, X contexts of a feature.
 """
@@ -10,7 +8,6 @@ Shape suffixes: B windows, T tokens of a window, N tokens, D width, F features, 
 import copy
 import math
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import torch
 from torch.nn import functional as F
@@ -18,9 +15,10 @@ from torch.nn import functional as F
 from demo.cores import one_thread_each
 from demo.sources import SourceFile
 from demo.tokenizer import BOS_ID, Windows, bytes_per_token, token_stream
-from inference.activations import capture, spliced, visited
+from inference.activations import capture
 from inference.dictionaries.dictionary import Dictionary
 from inference.dictionaries.sparse import SparseActivations
+from inference.evaluation import Batch, Losses, Reconstruction, sums_of_batch
 from inference.language_models import LanguageModel
 
 CONTEXTS = 20
@@ -32,11 +30,7 @@ class Tally:
     """Running sums over tokens of what one dictionary does."""
 
     features: int
-    tokens: int = 0
-    error: float = 0.0
-    square: float = 0.0
-    total_D: torch.Tensor | float = 0.0
-    l0: list[torch.Tensor] = field(default_factory=list)
+    sums: Reconstruction = field(default_factory=Reconstruction)
 
     def __post_init__(self) -> None:
         self.fires_F = torch.zeros(self.features, dtype=torch.long)
@@ -45,11 +39,7 @@ class Tally:
 
     def add(self, f: SparseActivations, y_ND: torch.Tensor, guess_ND: torch.Tensor) -> None:
         """Count a batch of tokens."""
-        self.tokens += f.n_tokens
-        self.error += (y_ND - guess_ND).double().square().sum().item()
-        self.square += y_ND.double().square().sum().item()
-        self.total_D = self.total_D + y_ND.double().sum(0)
-        self.l0.append(f.counts_t)
+        self.sums.add(f, y_ND, guess_ND)
         self.fires_F += f.indices_n.bincount(minlength=self.features)
 
     def add_peaks(self, f_BTF: torch.Tensor, input_BT: torch.Tensor) -> None:
@@ -63,15 +53,13 @@ class Tally:
 
     def result(self) -> dict:
         """Return the statistics."""
-        l0_N = torch.cat(self.l0).double()
-        mean_square = (self.total_D.square().sum() / self.tokens).item()
-        share_F = self.fires_F / self.tokens
+        share_F = self.fires_F / self.sums.tokens
         return {
-            "tokens": self.tokens,
-            "explained_variance": 1 - self.error / (self.square - mean_square),
-            "l0_mean": l0_N.mean().item(),
-            "l0_median": l0_N.median().item(),
-            "l0_p90": l0_N.kthvalue(math.ceil(0.9 * len(l0_N))).values.item(),
+            "tokens": self.sums.tokens,
+            "explained_variance": self.sums.explained_variance,
+            "l0_mean": self.sums.l0_mean,
+            "l0_median": self.sums.l0_quantile(0.5),
+            "l0_p90": self.sums.l0_quantile(0.9),
             "dead_share": (self.fires_F == 0).double().mean().item(),
             "dense_share": (share_F > DENSE).double().mean().item(),
             **self._diversity(),
@@ -156,44 +144,17 @@ def statistics(
     return {source: tally.result() for source, tally in tallies.items()}
 
 
-@torch.inference_mode()
 def losses(
     model: LanguageModel, dictionaries: dict[str, Dictionary], windows: Windows, *, tokens: int, batch: int
 ) -> dict[str, dict]:
     """Return the loss clean, with the reconstruction and with zeros at the hook point, and the shares recovered."""
-    hooks = [hook for d in dictionaries.values() for hook in (d.hook_in, d.hook_out)]
-    names = ("ce_clean", "ce_spliced", "ce_ablated", "kl_spliced", "kl_ablated")
-    sums = {source: dict.fromkeys(names, 0.0) for source in dictionaries}
-    count = 0
+    sums = {source: Losses() for source in dictionaries}
     for input_BT, target_BT in _batches(windows, tokens, batch):
         text_BT = input_BT != BOS_ID
-        target_N = target_BT[text_BT]
-        count += len(target_N)
-        x: dict[str, torch.Tensor] = {}
-        with visited(model, {hook: partial(x.__setitem__, hook) for hook in hooks}):
-            clean_NV = model.module(input_BT, use_cache=False).logits[text_BT].log_softmax(-1)
-        for source, d in dictionaries.items():
-            guess_ND = d.reconstruct(x[d.hook_in][text_BT])
-            total = sums[source]
-            total["ce_clean"] += F.nll_loss(clean_NV, target_N, reduction="sum").item()
-            for name, value_ND in (("spliced", guess_ND), ("ablated", torch.zeros_like(guess_ND))):
-                with spliced(model, {d.hook_out: partial(_put, text_BT, value_ND)}):
-                    other_NV = model.module(input_BT, use_cache=False).logits[text_BT].log_softmax(-1)
-                total[f"ce_{name}"] += F.nll_loss(other_NV, target_N, reduction="sum").item()
-                total[f"kl_{name}"] += F.kl_div(other_NV, clean_NV, reduction="sum", log_target=True).item()
-    for total in sums.values():
-        for name in names:
-            total[name] /= count
-        total["ce_recovered"] = (total["ce_ablated"] - total["ce_spliced"]) / (total["ce_ablated"] - total["ce_clean"])
-        total["kl_score"] = (total["kl_ablated"] - total["kl_spliced"]) / total["kl_ablated"]
-        total["spliced_tokens"] = count
-    return sums
-
-
-def _put(where_BT: torch.Tensor, value_ND: torch.Tensor, x_BTD: torch.Tensor) -> torch.Tensor:
-    x_BTD = x_BTD.clone()
-    x_BTD[where_BT] = value_ND
-    return x_BTD
+        read = Batch(ids_bt=input_BT, text_bt=text_BT, scored_bt=text_BT, target_p=target_BT[text_BT])
+        for source, of_batch in sums_of_batch(model, dictionaries, read).items():
+            sums[source].merge(of_batch.losses)
+    return {source: {**total.means(), "spliced_tokens": total.predictions} for source, total in sums.items()}
 
 
 def _batches(windows: Windows, tokens: int, batch: int):

@@ -110,8 +110,8 @@ def _build(run: Run, reporter: Reporter) -> None:
     dictionaries = list(run.dictionaries.select_related("model").order_by("layer", "source"))
     if not dictionaries or run.corpus is None:
         raise NotFound("What this run was to build is gone.", "Start another build.")
-    model = _load_model(dictionaries[0].model)
-    loaded = {row.source: _load_dictionary(row, model) for row in dictionaries}
+    model = load_model_of(dictionaries[0].model)
+    loaded = {row.source: load_dictionary_of(row, model) for row in dictionaries}
     folder = workdir(run)
     folder.mkdir(parents=True, exist_ok=True)
     result = run_pass(
@@ -178,7 +178,8 @@ def by_method(explanations: list[Any]) -> dict[str, list[MethodExplanation]]:
     return methods
 
 
-def _load_model(row: Any) -> LanguageModel:
+def load_model_of(row: Any) -> LanguageModel:
+    """Load a registered model; raise Conflict if its weights are not those that were added."""
     # The digest of a local folder is recorded as its revision; only a hub knows commits by theirs.
     revision = row.revision if row.revision and row.revision != row.sha256 else None
     model = load_language_model(row.path, name=row.slug, revision=revision, device=settings.FACET_DEVICE or None)
@@ -191,7 +192,8 @@ def _load_model(row: Any) -> LanguageModel:
     return model
 
 
-def _load_dictionary(row: Dictionary, model: LanguageModel) -> Any:
+def load_dictionary_of(row: Dictionary, model: LanguageModel) -> Any:
+    """Load a registered dictionary beside its model; raise Conflict if its weights are not those that were added."""
     dictionary = load_dictionary(row.path, device=model.device)
     if dictionary.config.sha256 != row.sha256:
         raise Conflict(

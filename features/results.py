@@ -47,6 +47,35 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fidelity:
+    """What `evaluate` measured of a dictionary on text; inference/evaluation.py defines the figures.
+
+    Losses and divergences are in nats per prediction. `split` is the part of the corpus that was read.
+    """
+
+    n_tokens: int
+    n_predictions: int
+    l0_mean: float
+    l0_median: float
+    l0_p90: float
+    mean_squared_error: float
+    explained_variance: float | None
+    ce_clean: float
+    ce_spliced: float
+    ce_ablated: float
+    ce_recovered: float | None
+    kl_spliced: float
+    kl_ablated: float
+    kl_score: float | None
+    corpus: str
+    split: str
+    context_size: int
+    precision: str
+    excluded: str
+    measured_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceCard:
     """One dictionary. The figures of the build are None until its dashboards are built.
 
@@ -82,6 +111,7 @@ class SourceCard:
     precision: str = ""
     context_size: int | None = None
     excluded: str = ""
+    fidelity: Fidelity | None = None
 
     @property
     def url(self) -> str:

@@ -55,7 +55,7 @@ def test_every_command_is_documented() -> None:
 
 def own_commands_in_order() -> list[str]:
     """Return the commands in the order in which one uses them."""
-    order = ["add_model", "add_dictionary", "add_corpus", "build", "demo_setup", "resume_runs"]
+    order = ["add_model", "add_dictionary", "add_corpus", "build", "evaluate", "demo_setup", "resume_runs"]
     return sorted(own_commands(), key=lambda name: (order.index(name) if name in order else len(order), name))
 
 

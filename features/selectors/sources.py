@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
+from typing import Any
 
 from features.models import Dictionary, Explanation, Feature, Run, VocabularyToken
 from features.querysets import FeatureQuerySet
-from features.results import FeatureRow, Histogram, Page, SourceCard, SourceFilters, SourcePage
+from features.results import FeatureRow, Fidelity, Histogram, Page, SourceCard, SourceFilters, SourcePage
 from features.selectors.feature_rows import as_feature_row, labels_of, row_columns, texts_of_rows
 from features.selectors.suggestions import no_source
 from features.words import fold, storable
@@ -192,4 +194,11 @@ def as_source_card(dictionary: Dictionary, running: Mapping[int, int]) -> Source
         precision=provenance.get("precision", ""),
         context_size=tokenization.context_size if tokenization else None,
         excluded=provenance.get("excluded", ""),
+        fidelity=_fidelity(stats.get("fidelity")),
     )
+
+
+def _fidelity(stored: Mapping[str, Any] | None) -> Fidelity | None:
+    if not stored:
+        return None
+    return Fidelity(**{**stored, "measured_at": datetime.fromisoformat(stored["measured_at"])})

@@ -1,5 +1,27 @@
 """Every write: keyword-only functions, each in a transaction, that raise inference.errors.FacetError."""
 
-from features.services import comments, corpora, dashboards, dictionaries, explanations, lists, models, runs, votes
+from features.services import (
+    comments,
+    corpora,
+    dashboards,
+    dictionaries,
+    explanations,
+    fidelity,
+    lists,
+    models,
+    runs,
+    votes,
+)
 
-__all__ = ["comments", "corpora", "dashboards", "dictionaries", "explanations", "lists", "models", "runs", "votes"]
+__all__ = [
+    "comments",
+    "corpora",
+    "dashboards",
+    "dictionaries",
+    "explanations",
+    "fidelity",
+    "lists",
+    "models",
+    "runs",
+    "votes",
+]

@@ -61,6 +61,21 @@ def split_by_name(name: str) -> str:
     return "test" if number % 100 < TEST_PERCENT else "train"
 
 
+def chosen_corpus(slug: str) -> Corpus:
+    """Return the corpus of a slug; without one, the only corpus there is. Raises NotFound and InvalidInput."""
+    corpora = list(Corpus.objects.filter(slug=slug) if slug else Corpus.objects.all()[:2])
+    if len(corpora) == 1:
+        return corpora[0]
+    known = list(Corpus.objects.values_list("slug", flat=True)[:20])
+    if slug:
+        raise NotFound(
+            f"There is no corpus {slug!r}.", f"Choose one of: {', '.join(known) or 'none yet'}.", corpus=slug
+        )
+    if known:
+        raise InvalidInput("There are several corpora.", f"Choose one of: {', '.join(known)}.", corpora=known)
+    raise NotFound("There is no corpus yet.", "Add one: python manage.py add_corpus NAME FOLDER --glob PATTERN.")
+
+
 def _row(ordinal: int, document: NewDocument) -> Document:
     path = Path(document.path).resolve()
     try:

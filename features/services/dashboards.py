@@ -28,6 +28,8 @@ from inference.errors import InvalidInput, Unavailable
 
 SWAP_ATTEMPTS = 6
 BINS_PER_DECADE = 4
+# What is measured of the weights themselves, and stays when dashboards change.
+KEPT = ("fidelity",)
 STATS = ("n_tokens", "n_contexts", "l0_mean", "l0_median", "l0_p90", "explained_variance", "mean_squared_error")
 
 
@@ -111,7 +113,8 @@ def _swap(
             explanations_service.add(dictionary=dictionary, method=method, explanations=of_method)
     now = timezone.now()
     for row in rows:
-        row.tokenization, row.built_at, row.stats = tokenization, now, dict(stats[row.pk])
+        kept = {name: row.stats[name] for name in KEPT if name in row.stats}
+        row.tokenization, row.built_at, row.stats = tokenization, now, dict(stats[row.pk]) | kept
         row.save(update_fields=["tokenization", "built_at", "stats"])
     # Last, because from here on readers wait.
     with partitions.short_locks():

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.utils import timezone
 
-from features.models import Corpus, Dictionary, Run, RunLine
+from features.models import Dictionary, Run, RunLine
+from features.services.corpora import chosen_corpus
 from features.words import storable
 from inference.errors import Conflict, FacetError, InvalidInput, NotFound
 
@@ -56,7 +57,7 @@ def create_build(
     if not 1 <= n_tokens <= MAX_TOKENS:
         raise InvalidInput(f"A build cannot read {n_tokens:,} tokens.", f"Give 1 to {MAX_TOKENS:,}.", n_tokens=n_tokens)
     context_size = min(context_size or CONTEXT_SIZE, model.context_size)
-    chosen = _corpus(corpus)
+    chosen = chosen_corpus(corpus)
     _refuse_second([row.id for row in rows])
     sources = ", ".join(row.source for row in rows)
     run = Run.objects.create(
@@ -170,20 +171,6 @@ def _locked(run: int) -> Run:
     if row is None:
         raise NotFound(f"There is no run {run}.", "Choose one from the list.", suggestions=["/runs"], run=run)
     return row
-
-
-def _corpus(slug: str) -> Corpus:
-    corpora = list(Corpus.objects.filter(slug=slug) if slug else Corpus.objects.all()[:2])
-    if len(corpora) == 1:
-        return corpora[0]
-    known = list(Corpus.objects.values_list("slug", flat=True)[:20])
-    if slug:
-        raise NotFound(
-            f"There is no corpus {slug!r}.", f"Choose one of: {', '.join(known) or 'none yet'}.", corpus=slug
-        )
-    if known:
-        raise InvalidInput("There are several corpora.", f"Choose one of: {', '.join(known)}.", corpora=known)
-    raise NotFound("There is no corpus yet.", "Add one: python manage.py add_corpus NAME FOLDER --glob PATTERN.")
 
 
 def _refuse_second(dictionaries: Sequence[int]) -> None:

@@ -10,12 +10,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from features import selectors, services
 from features.holds import holding_run
+from features.management.addresses import named_dictionaries
 from features.management.facet_command import FacetCommand
-from features.models import LanguageModel
 from features.queue import enqueue_run
-from features.selectors.suggestions import no_model, no_source
 from features.services.runs import N_TOKENS
-from inference.errors import Conflict, FacetError, NotFound
+from inference.errors import Conflict, FacetError
 
 
 class Command(FacetCommand):
@@ -31,7 +30,7 @@ class Command(FacetCommand):
     def handle(
         self, *, source: list[str], corpus: str, tokens: int, context_size: int | None, inline: bool, **_: Any
     ) -> None:
-        dictionaries = [dictionary for address in source for dictionary in _named(address)]
+        dictionaries = [dictionary for address in source for dictionary in named_dictionaries(address)]
         run_id = services.runs.create_build(
             dictionaries=dictionaries, corpus=corpus, n_tokens=tokens, context_size=context_size
         )
@@ -72,21 +71,3 @@ class Command(FacetCommand):
             raise FacetError(card.error or f"Run {run_id} was {card.state}.", card.remedy or "Resume it from its page.")
         for line in card.log:
             self.stdout.write(line)
-
-
-def _named(address: str) -> list[int]:
-    model, _, source = address.strip("/").partition("/")
-    cards = selectors.source_cards(model)
-    if source:
-        chosen = [card.id for card in cards if card.source == source]
-        if not chosen:
-            raise no_source(model, source)
-        return chosen
-    if not cards and LanguageModel.objects.filter(slug=model).exists():
-        raise NotFound(
-            f"The model {model} has no dictionaries yet.",
-            f"Add one: python manage.py add_dictionary FOLDER --model {model}.",
-        )
-    if not cards:
-        raise no_model(model)
-    return [card.id for card in cards]

@@ -1,0 +1,278 @@
+"""How faithful a dictionary is to its model: sparsity, error, and what a splice of its reconstruction costs.
+
+Over text tokens only, whose number is given: BOS and padding are left out of every sum, and splices leave them as
+they are.
+
+    L0      features that are not zero at a token
+    MSE     squared error of a token's reconstruction, summed over the width
+    EV      1 - squared error / squared distance from the mean of the whole sample
+    CE      nats per predicted token: clean, with the reconstruction spliced in at `hook_out`, with zeros there
+    CE recovered = (CE ablated - CE spliced) / (CE ablated - CE clean)
+    KL score     = (KL ablated - KL spliced) / KL ablated, of the clean model's predictions from the changed model's
+
+A splice carries no error term: what the dictionary misses is missing. Ablation is with zeros, not with the mean.
+Sums of parts of a text merge into those of the whole.
+
+Shape suffixes: B contexts, T positions, N text tokens, P predictions, D width of `hook_in`, O of `hook_out`,
+L numbers of features from 0 on, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from inference.activations import spliced, visited
+from inference.dashboards.encoding import ActivationsNotFinite
+from inference.dashboards.results import ContextTable
+from inference.dictionaries.dictionary import Dictionary
+from inference.dictionaries.sparse import SparseActivations
+from inference.errors import InvalidInput
+from inference.language_models import LanguageModel
+
+BATCH_CONTEXTS = 16
+# Log-probabilities of a batch, in numbers; a few such arrays are held at a time.
+_BATCH_LOGITS = 1 << 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fidelity:
+    """What was measured. A share is None where its denominator is zero. The loss is over `n_predictions` tokens."""
+
+    n_tokens: int
+    n_predictions: int
+    l0_mean: float
+    l0_median: float
+    l0_p90: float
+    mean_squared_error: float
+    explained_variance: float | None
+    ce_clean: float
+    ce_spliced: float
+    ce_ablated: float
+    ce_recovered: float | None
+    kl_spliced: float
+    kl_ablated: float
+    kl_score: float | None
+
+
+@dataclass(slots=True)
+class Reconstruction:
+    """Sums over tokens of how well they are reconstructed, and from how many features."""
+
+    tokens: int = 0
+    error: float = 0.0
+    square: float = 0.0
+    total_o: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
+    tokens_l: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
+
+    def add(self, f: SparseActivations, y_no: Tensor, guess_no: Tensor) -> None:
+        """Count a batch of tokens."""
+        self.merge(
+            Reconstruction(
+                f.n_tokens,
+                (y_no - guess_no).double().square().sum().item(),
+                y_no.double().square().sum().item(),
+                y_no.double().sum(0).cpu(),
+                f.counts_t.bincount(minlength=1).cpu(),
+            )
+        )
+
+    def merge(self, other: Reconstruction) -> None:
+        """Add the sums of other tokens."""
+        self.tokens += other.tokens
+        self.error += other.error
+        self.square += other.square
+        self.total_o = self.total_o + other.total_o
+        longest = max(len(self.tokens_l), len(other.tokens_l))
+        self.tokens_l = _padded(self.tokens_l, longest) + _padded(other.tokens_l, longest)
+
+    @property
+    def mean_squared_error(self) -> float:
+        return self.error / self.tokens
+
+    @property
+    def explained_variance(self) -> float | None:
+        return _complement(self.error, self.square - (self.total_o.square().sum() / self.tokens).item())
+
+    @property
+    def l0_mean(self) -> float:
+        return (self.tokens_l * torch.arange(len(self.tokens_l))).sum().item() / self.tokens
+
+    def l0_quantile(self, share: float) -> float:
+        """Return the least number of features that at least a share of the tokens do not exceed."""
+        rank = max(1, math.ceil(share * self.tokens))
+        return float(torch.searchsorted(self.tokens_l.cumsum(0), rank))
+
+
+@dataclass(slots=True)
+class Losses:
+    """Sums over predictions of the loss and of the divergence from the clean model's predictions, in nats."""
+
+    predictions: int = 0
+    ce_clean: float = 0.0
+    ce_spliced: float = 0.0
+    ce_ablated: float = 0.0
+    kl_spliced: float = 0.0
+    kl_ablated: float = 0.0
+
+    def merge(self, other: Losses) -> None:
+        """Add the sums of other predictions."""
+        for name, value in asdict(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def means(self) -> dict[str, float | None]:
+        """Return nats per prediction, and the shares `ce_recovered` and `kl_score`."""
+        sums = asdict(self)
+        count = sums.pop("predictions")
+        mean = {name: value / count for name, value in sums.items()}
+        return mean | {
+            "ce_recovered": _share(mean["ce_ablated"] - mean["ce_spliced"], mean["ce_ablated"] - mean["ce_clean"]),
+            "kl_score": _share(mean["kl_ablated"] - mean["kl_spliced"], mean["kl_ablated"]),
+        }
+
+
+@dataclass(slots=True)
+class Sums:
+    """All that is summed for one dictionary."""
+
+    reconstruction: Reconstruction = field(default_factory=Reconstruction)
+    losses: Losses = field(default_factory=Losses)
+
+    def merge(self, other: Sums) -> None:
+        """Add the sums of another part of the text."""
+        self.reconstruction.merge(other.reconstruction)
+        self.losses.merge(other.losses)
+
+    def fidelity(self) -> Fidelity:
+        """Return the figures; there must be a token and a prediction."""
+        sums = self.reconstruction
+        return Fidelity(
+            n_tokens=sums.tokens,
+            n_predictions=self.losses.predictions,
+            l0_mean=sums.l0_mean,
+            l0_median=sums.l0_quantile(0.5),
+            l0_p90=sums.l0_quantile(0.9),
+            mean_squared_error=sums.mean_squared_error,
+            explained_variance=sums.explained_variance,
+            **self.losses.means(),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Contexts, padded on the right: text is what dictionaries see, and `target_p` follows the scored positions."""
+
+    ids_bt: Tensor
+    text_bt: Tensor
+    scored_bt: Tensor
+    target_p: Tensor
+
+
+def evaluate(
+    model: LanguageModel,
+    dictionaries: Mapping[str, Dictionary],
+    contexts: ContextTable,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Fidelity]:
+    """Measure dictionaries on contexts, in one clean pass of the model and two changed ones for each dictionary.
+
+    A token's prediction is scored where the next token is in the same context; BOS is nobody's. `progress` is told of
+    contexts. Raises ModelWithoutHead, UnknownHookPoint, InvalidInput and ActivationsNotFinite.
+    """
+    model.check_causal()
+    if not (np.diff(contexts.indptr_c) > 1 + contexts.has_bos).any():
+        raise InvalidInput("No context has two tokens.", "Give more text.")
+    sums = {source: Sums() for source in dictionaries}
+    done = 0
+    for batch in _batches(model, contexts):
+        for source, of_batch in sums_of_batch(model, dictionaries, batch).items():
+            sums[source].merge(of_batch)
+            _check_finite(source, of_batch)
+        done += len(batch.ids_bt)
+        progress(done, len(contexts))
+    return {source: total.fidelity() for source, total in sums.items()}
+
+
+@torch.inference_mode()
+def sums_of_batch(model: LanguageModel, dictionaries: Mapping[str, Dictionary], batch: Batch) -> dict[str, Sums]:
+    """Return the sums of each dictionary over a batch."""
+    hooks = [hook for d in dictionaries.values() for hook in (d.hook_in, d.hook_out)]
+    x: dict[str, Tensor] = {}
+    with visited(model, {hook: partial(x.__setitem__, hook) for hook in hooks}):
+        clean_pv = _log_probabilities(model, batch)
+    ce_clean = functional.nll_loss(clean_pv, batch.target_p, reduction="sum").item()
+    found = {}
+    for source, dictionary in dictionaries.items():
+        x_nd = x[dictionary.hook_in][batch.text_bt]
+        f = dictionary.encode(x_nd)
+        guess_no = dictionary.decode(f, x_nd)
+        sums = Sums(losses=Losses(predictions=len(batch.target_p), ce_clean=ce_clean))
+        sums.reconstruction.add(f, x[dictionary.hook_out][batch.text_bt], guess_no)
+        for name, value_no in (("spliced", guess_no), ("ablated", torch.zeros_like(guess_no))):
+            with spliced(model, {dictionary.hook_out: partial(_put, batch.text_bt, value_no)}):
+                other_pv = _log_probabilities(model, batch)
+            ce = functional.nll_loss(other_pv, batch.target_p, reduction="sum").item()
+            kl = functional.kl_div(other_pv, clean_pv, reduction="sum", log_target=True).item()
+            setattr(sums.losses, f"ce_{name}", ce)
+            setattr(sums.losses, f"kl_{name}", kl)
+        found[source] = sums
+    return found
+
+
+def _log_probabilities(model: LanguageModel, batch: Batch) -> Tensor:
+    logits_pv = model.module(batch.ids_bt, use_cache=False).logits[batch.scored_bt]
+    return (logits_pv.float() if logits_pv.dtype.itemsize < 4 else logits_pv).log_softmax(-1)
+
+
+def _put(where_bt: Tensor, value_no: Tensor, x_bto: Tensor) -> Tensor:
+    x_bto = x_bto.clone()
+    x_bto[where_bt] = value_no.to(x_bto.dtype)
+    return x_bto
+
+
+def _batches(model: LanguageModel, contexts: ContextTable) -> Iterator[Batch]:
+    starts_c, lengths_c = contexts.indptr_c[:-1], np.diff(contexts.indptr_c)
+    size = max(1, min(BATCH_CONTEXTS, _BATCH_LOGITS // (int(lengths_c.max()) * model.d_vocab)))
+    for first in range(0, len(contexts), size):
+        starts_b, lengths_b = starts_c[first : first + size, None], lengths_c[first : first + size, None]
+        position_t = np.arange(int(lengths_b.max()))
+        inside_bt = position_t < lengths_b
+        ids_bt = np.where(inside_bt, contexts.token_ids_t[np.where(inside_bt, starts_b + position_t, 0)], 0)
+        text_bt = inside_bt & (position_t >= int(contexts.has_bos))
+        scored_bt = text_bt & (position_t + 1 < lengths_b)
+        arrays = {
+            "ids_bt": ids_bt.astype(np.int64),
+            "text_bt": text_bt,
+            "scored_bt": scored_bt,
+            "target_p": np.roll(ids_bt, -1, axis=1)[scored_bt].astype(np.int64),
+        }
+        yield Batch(**{name: torch.from_numpy(array).to(model.device) for name, array in arrays.items()})
+
+
+def _check_finite(source: str, sums: Sums) -> None:
+    if not all(map(math.isfinite, (sums.reconstruction.error, *asdict(sums.losses).values()))):
+        raise ActivationsNotFinite(
+            f"{source} does not give finite numbers.",
+            "Check the weights of the model and the dictionary, or compute in float32.",
+            source=source,
+        )
+
+
+def _padded(tokens_l: Tensor, length: int) -> Tensor:
+    return functional.pad(tokens_l, (0, length - len(tokens_l)))
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _complement(part: float, whole: float) -> float | None:
+    return 1 - part / whole if whole else None

@@ -1,7 +1,8 @@
 """Evidence about a feature, counted from its dashboard: tokens, their surroundings, lines, words, promoted tokens.
 
 Tokens count as the same word whatever the space before them. Shares of tokens are shares of activation mass over the
-whole pass; shares of surroundings are over the recorded examples, weighted by their activation at the peak, or in bands at the sampled token.
+whole pass; shares of surroundings are over the recorded examples, weighted by their activation at the peak, or in
+bands at the sampled token.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from features.results import (
     Page,
     RunCard,
     SearchResults,
+    SearchTotals,
     SourceCard,
     TokenEffect,
 )
@@ -311,6 +312,7 @@ def search_results() -> SearchResults:
                 features=feature_rows(count=2),
             ),
         ),
+        totals=SearchTotals(explanations=41, peak_tokens=2, contexts=500, capped=("contexts",)),
     )
 
 

@@ -387,7 +387,10 @@ class ListCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextHit:
-    """A stored context that matches a search, with the features that have it among their top contexts."""
+    """The part of a stored context around its first match, whose line `line` is, with the features that fire there.
+
+    `matched` are character spans of `text`. The features have the context among their top ones and fire at the match.
+    """
 
     text: str
     document: str
@@ -399,10 +402,21 @@ class ContextHit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchResults:
-    """Hits per kind of evidence: explanations, peak tokens, promoted tokens, contexts.
+class SearchTotals:
+    """How many hits there are of each kind; `capped` names the kinds that were not counted to the end."""
 
-    `terms` says how the query was understood; `ignored` names chips that could not be.
+    explanations: int = 0
+    peak_tokens: int = 0
+    promoted_tokens: int = 0
+    contexts: int = 0
+    capped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResults:
+    """The first hits per kind of evidence, explanations, peak tokens, promoted tokens, contexts, and their totals.
+
+    `terms` says how the query was understood; `ignored` names terms that could not be.
     """
 
     query: str
@@ -412,6 +426,7 @@ class SearchResults:
     peak_tokens: tuple[FeatureRow, ...]
     promoted_tokens: tuple[FeatureRow, ...]
     contexts: tuple[ContextHit, ...]
+    totals: SearchTotals = SearchTotals()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

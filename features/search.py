@@ -5,29 +5,41 @@
     label:date ctx:"import os"     words of explanations; words of a feature's top contexts
     tok:def promotes:" return"     tokens that a feature peaks on, or promotes
     density:<1% density:0.1%-2%    share of tokens where a feature fires
+    layer:2 layer:1-3              layers of the dictionaries
+    -raise -"capital of"           no explanation of the feature, and no context, has it
 
-Chips restrict every kind of evidence and are joined by AND.
+Chips restrict every kind of evidence. All terms are joined by AND; there is no OR. What looks like an operator or a
+chip and is none is reported, not looked for; in quotes it is text.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from features.words import storable
 
 MAX_LENGTH = 500
 MAX_TERMS = 12
-CHIPS = ("label", "ctx", "tok", "promotes", "density")
-_TERM = re.compile(r"""(?:(?P<chip>[A-Za-z]+):)?(?:"(?P<quoted>[^"]*)"?|(?P<bare>\S+))""")
+CHIPS = ("label", "ctx", "tok", "promotes", "density", "layer")
+OPERATORS = ("AND", "OR", "NOT")
+_CHIP = "|".join(CHIPS)
+# A space may follow the colon of a chip, `tok: def`; a dash before anything but a letter or a quote is text, `-> int`.
+_TERM = re.compile(
+    rf"""(?P<minus>-(?=[^\W\d]|"))?"""
+    rf"""(?:(?P<chip>(?i:{_CHIP})):\s*|(?P<other>[A-Za-z]+):(?=[\w"<>=]))?"""
+    r"""(?:"(?P<quoted>[^"]*)"?|(?P<bare>\S+))"""
+)
+_BARE_CHIPS = tuple(f"{chip}:" for chip in CHIPS)
+_LAYERS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
 _BOUND = re.compile(r"(?P<op><=?|>=?)?(?P<number>\d+(?:\.\d*)?|\.\d+)(?P<percent>%)?")
 _RANGE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(%)?-(\d+(?:\.\d*)?|\.\d+)(%)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A parsed query. Phrases of each kind are joined by AND; densities are shares."""
+    """A parsed query. Phrases of each kind are joined by AND; densities are shares; layers are first and last."""
 
     text: str
     words: tuple[str, ...] = ()
@@ -35,13 +47,16 @@ class Query:
     contexts: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
     promotes: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     density_low: float | None = None
     density_high: float | None = None
+    layers: tuple[int, int] | None = None
     ignored: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
-        return not (self.words or self.labels or self.contexts or self.tokens or self.promotes or self.has_density)
+        phrases = self.words or self.labels or self.contexts or self.tokens or self.promotes
+        return not (phrases or self.has_density or self.layers)
 
     @property
     def has_density(self) -> bool:
@@ -58,44 +73,52 @@ class Query:
             terms.append(f"density at least {self.density_low:.3g}")
         if self.density_high is not None:
             terms.append(f"density at most {self.density_high:.3g}")
+        if self.layers is not None:
+            first, last = self.layers
+            terms.append(f"layer {first}" if first == last else f"layers {first} to {last}")
+        terms += [f"without “{word}”" for word in self.excluded]
         return tuple(terms)
 
 
 def parse(text: str) -> Query:
     """Parse what was typed; nothing is an error: what cannot be understood is listed in `ignored`."""
     cut = storable(text)[:MAX_LENGTH]
-    found: dict[str, list[str]] = {"words": [], "label": [], "ctx": [], "tok": [], "promotes": []}
-    low = high = None
+    found: dict[str, list[str]] = {"words": [], "label": [], "ctx": [], "tok": [], "promotes": [], "excluded": []}
+    low = high = layers = None
     ignored = [] if len(text) <= MAX_LENGTH else [f"beyond {MAX_LENGTH} characters"]
     for number, match in enumerate(_TERM.finditer(cut)):
-        chip, quoted, bare = match["chip"], match["quoted"], match["bare"]
-        value = bare if quoted is None else quoted
-        if number >= MAX_TERMS:
-            ignored.append(match[0])
-        elif chip == "density":
-            bounds = _density(value)
-            if bounds is None:
-                ignored.append(match[0])
-            else:
-                low, high = _tighter(low, bounds[0], max), _tighter(high, bounds[1], min)
-        elif not value:
-            ignored.append(match[0])
-        elif chip in found and chip != "words":
-            found[chip].append(value)
+        chip, value = (match["chip"] or "").lower(), match["bare"] if match["quoted"] is None else match["quoted"]
+        written = match[0]
+        if number >= MAX_TERMS or not value or written in OPERATORS or match["other"] or (match["minus"] and chip):
+            ignored.append(written)
+        elif match["minus"]:
+            found["excluded"].append(value)
+        elif chip == "density" and (bounds := _density(value)):
+            low, high = _tighter(low, bounds[0], max), _tighter(high, bounds[1], min)
+        elif chip == "layer" and (span := _LAYERS.fullmatch(value)):
+            first, last = sorted((int(span[1]), int(span[2] or span[1])))
+            layers = (first, last) if layers is None else (max(first, layers[0]), min(last, layers[1]))
+        elif chip in ("density", "layer") or (not chip and value.lower() in _BARE_CHIPS and match["quoted"] is None):
+            ignored.append(written)
         else:
-            # A colon after any other word is text: `def f(x: int)`, `https:`.
-            found["words"].append(value if chip is None else f"{chip}:{value}")
-    return Query(
+            found[chip or "words"].append(value)
+    query = Query(
         text=storable(text),
         words=tuple(found["words"]),
         labels=tuple(found["label"]),
         contexts=tuple(found["ctx"]),
         tokens=tuple(found["tok"]),
         promotes=tuple(found["promotes"]),
+        excluded=tuple(found["excluded"]),
         density_low=low,
         density_high=high,
+        layers=layers,
         ignored=tuple(ignored),
     )
+    if not (query.is_empty and query.excluded):
+        return query
+    # Everything but a word is no search.
+    return replace(query, excluded=(), ignored=(*ignored, *(f"only -{word}" for word in query.excluded)))
 
 
 def _density(value: str) -> tuple[float | None, float | None] | None:

@@ -1,4 +1,4 @@
-"""Contexts that match a search, with the features that peak in them."""
+"""Contexts that match a search, with the features that fire at the match."""
 
 from __future__ import annotations
 
@@ -6,59 +6,89 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from django.db import connection
 
 from features.models import Dictionary
 from features.results import ContextHit, FeatureRow
 from features.selectors.feature_rows import Address
 from features.selectors.search_sql import Chips, FoundContext, examples_in
+from inference import packing
 
-MAX_CONTEXTS = 40
-MAX_FEATURES = 6
-InContext = dict[tuple[int, int], list[tuple[int, int, int]]]
+# Contexts that are looked at, in the order of the corpus, and counted.
+MAX_CONTEXTS = 100
+MAX_COUNTED = 500
+# Features of a context that are looked at, by its rank among their top ones; and shown.
+MAX_EXAMPLES = 48
+MAX_FEATURES = 4
+# Tokens around a match where firing still counts as firing at it.
+NEAR = 1
+# The share of its peak in the context with which a feature must fire there.
+LEAST_SHARE = 0.5
+# A snippet: characters before the match, characters and lines in all.
+BEFORE, LENGTH, LINES = 120, 320, 4
+Span = tuple[int, int]
+InContext = dict[tuple[int, int], list[tuple[float, int, Address]]]
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
-def find_contexts(dictionaries: Iterable[Dictionary], phrases: Sequence[str]) -> list[FoundContext]:
-    """Return contexts that hold every phrase, each text once, in the order of the corpus. One query."""
+def find_contexts(
+    dictionaries: Iterable[Dictionary], phrases: Sequence[str], excluded: Sequence[str] = ()
+) -> tuple[list[FoundContext], int]:
+    """Return contexts that hold every phrase, each text once, in the order of the corpus, and how many there are.
+
+    The count stops at MAX_COUNTED. One query.
+    """
     of_tokenization: dict[int, list[int]] = {}
     for dictionary in dictionaries:
         if dictionary.tokenization_id is not None:
             of_tokenization.setdefault(dictionary.tokenization_id, []).append(dictionary.id)
     match = " AND ".join("facet_code_vector(c.text) @@ facet_code_query(%s)" for _ in phrases)
+    match += "".join(" AND NOT facet_code_vector(c.text) @@ facet_code_query(%s)" for _ in excluded)
     sql = f"""
-        SELECT c.tokenization_id, c.ordinal, c.document, c.line, c.text, document.name, corpus.slug
-        FROM features_context c
+        WITH found AS MATERIALIZED (
+            SELECT c.tokenization_id, c.ordinal, c.document, c.line, c.text, c.spans
+            FROM features_context c
+            WHERE c.tokenization_id = ANY(%s) AND {match} AND c.duplicate_of = c.ordinal
+            ORDER BY c.tokenization_id, c.ordinal LIMIT %s
+        )
+        SELECT c.*, document.name, corpus.slug, (SELECT count(*) FROM found)
+        FROM (SELECT * FROM found ORDER BY tokenization_id, ordinal LIMIT %s) c
         JOIN features_tokenization tokenization ON tokenization.id = c.tokenization_id
         JOIN features_corpus corpus ON corpus.id = tokenization.corpus_id
         JOIN features_document document
             ON document.corpus_id = tokenization.corpus_id AND document.ordinal = c.document
-        WHERE c.tokenization_id = ANY(%s) AND {match} AND c.duplicate_of = c.ordinal
-        ORDER BY c.tokenization_id, c.ordinal LIMIT %s
+        ORDER BY c.tokenization_id, c.ordinal
     """
     with connection.cursor() as cursor:
-        cursor.execute(sql, [list(of_tokenization), *phrases, MAX_CONTEXTS])
-        return [
-            FoundContext(
-                tokenization=tokenization,
-                ordinal=ordinal,
-                document=document,
-                line=line,
-                text=text,
-                document_name=name,
-                corpus_slug=slug,
-                dictionaries=tuple(of_tokenization[tokenization]),
-            )
-            for tokenization, ordinal, document, line, text, name, slug in cursor
-        ]
+        cursor.execute(sql, [list(of_tokenization), *phrases, *excluded, MAX_COUNTED, MAX_CONTEXTS])
+        rows = cursor.fetchall()
+    contexts = [
+        FoundContext(
+            tokenization=tokenization,
+            ordinal=ordinal,
+            document=document,
+            line=line,
+            text=text,
+            spans=spans,
+            document_name=name,
+            corpus_slug=slug,
+            dictionaries=tuple(of_tokenization[tokenization]),
+        )
+        for tokenization, ordinal, document, line, text, spans, name, slug, _ in rows
+    ]
+    return contexts, rows[0][-1] if rows else 0
 
 
-def features_in_contexts(contexts: Sequence[FoundContext], chips: Chips) -> InContext:
-    """Return `{(tokenization, ordinal): [(dictionary, index, rank)]}` of features with the context among their top.
+def features_in_contexts(contexts: Sequence[FoundContext], phrases: Sequence[str], chips: Chips) -> InContext:
+    """Return `{(tokenization, ordinal): [(share, rank, address)]}` of features that fire at a match, the best first.
 
-    `rank` is the context's place among the feature's top ones, from 0; the lowest are first. One query.
+    `share` is the strongest activation at a match over the feature's strongest in the context; `rank` is the place of
+    the context among the feature's top ones, from 0. Features that fire mainly elsewhere in it are left out. One
+    query.
     """
-    found: InContext = {(context.tokenization, context.ordinal): [] for context in contexts}
+    at_match = {(context.tokenization, context.ordinal): _tokens_at_match(context, phrases) for context in contexts}
+    found: InContext = {key: [] for key in at_match}
     if not contexts:
         return found
     inside, params = examples_in(contexts)
@@ -67,31 +97,46 @@ def features_in_contexts(contexts: Sequence[FoundContext], chips: Chips) -> InCo
     for model, dictionaries in chips.models().items():
         clauses, chip_params, join = "TRUE", [], ""
         beyond = chips.contexts is not None and chips.contexts is not contexts
-        if chips.ask_more or beyond:
+        if chips.ask_more or chips.query.excluded or beyond:
             clauses, chip_params = chips.clauses(model, contexts=beyond)
             # Postgres prunes by each list on its own: it does not carry one over to the other side of a join.
             clauses, chip_params = f"f.dictionary_id = ANY(%s) AND {clauses}", [dictionaries, *chip_params]
             join = 'JOIN features_feature f ON f.dictionary_id = x.dictionary_id AND f."index" = x."index"'
         branches.append(f"""
-            SELECT d.tokenization_id, x.context, x.dictionary_id, x."index", x.rank
+            SELECT d.tokenization_id, x.context, x.dictionary_id, x."index", x.rank,
+                   x.peak_value, x.positions, x."values"
             FROM features_example x {join}
             JOIN features_dictionary d ON d.id = x.dictionary_id
             WHERE x.dictionary_id = ANY(%s) AND {inside} AND {clauses}
         """)
         all_params.extend([dictionaries, *params, *chip_params])
     sql = f"""
-        SELECT tokenization_id, context, dictionary_id, "index", rank FROM (
+        SELECT tokenization_id, context, dictionary_id, "index", rank, peak_value, positions, "values" FROM (
             SELECT *, row_number() OVER (
                 PARTITION BY tokenization_id, context ORDER BY rank, dictionary_id, "index"
             ) AS place
             FROM ({" UNION ALL ".join(branches)}) hits
-        ) ranked WHERE place <= %s ORDER BY rank, dictionary_id, "index"
+        ) ranked WHERE place <= %s
     """
     with connection.cursor() as cursor:
-        cursor.execute(sql, [*all_params, MAX_FEATURES])
-        for tokenization, context, dictionary, index, rank in cursor:
-            found[tokenization, context].append((dictionary, index, rank))
-    return found
+        cursor.execute(sql, [*all_params, MAX_EXAMPLES])
+        for tokenization, context, dictionary, index, rank, peak, positions, values in cursor:
+            here = np.isin(packing.unpack_unsigned(positions), at_match[tokenization, context])
+            value = float(packing.unpack_values(values)[here].max(initial=0.0))
+            if value > 0 and value >= LEAST_SHARE * peak:
+                found[tokenization, context].append((value / peak, rank, (dictionary, index)))
+    return {key: sorted(hits, key=lambda hit: (-hit[0], hit[1], hit[2]))[:MAX_FEATURES] for key, hits in found.items()}
+
+
+def _tokens_at_match(context: FoundContext, phrases: Sequence[str]) -> np.ndarray:
+    """Return the positions of the tokens that overlap a match, and of those next to them."""
+    starts, ends = packing.unpack_spans(context.spans)
+    near: set[int] = set()
+    for start, end in spans_of(context.text, phrases):
+        overlap = np.flatnonzero((starts < end) & (ends > start) & (ends > starts))
+        if overlap.size:
+            near.update(range(int(overlap[0]) - NEAR, int(overlap[-1]) + NEAR + 1))
+    return np.array(sorted(near), dtype=np.int64)
 
 
 def as_context_hits(
@@ -101,38 +146,75 @@ def as_context_hits(
     phrases: Sequence[str],
     models: Mapping[int, str],
 ) -> list[ContextHit]:
-    """Shape the contexts, those that rank highest with a feature first. `models` gives slugs by dictionary id."""
+    """Shape the contexts, those where a feature peaks at the match first. `models` gives slugs by dictionary id."""
     hits = []
     for context in contexts:
         features = in_contexts[context.tokenization, context.ordinal]
-        matched = spans_of(context.text, phrases)
-        line = context.line + (context.text.count("\n", 0, matched[0][0]) if matched else 0)
+        spans = spans_of(context.text, phrases)
+        line = context.line + (context.text.count("\n", 0, spans[0][0]) if spans else 0)
+        text, matched = snippet(context.text, spans)
         hit = ContextHit(
-            text=context.text,
+            text=text,
             document=context.document_name,
             document_url=f"/corpora/{context.corpus_slug}/{context.document}#L{line}",
             line=line,
             model=models[context.dictionaries[0]],
             matched=matched,
-            features=tuple(rows[dictionary, index] for dictionary, index, _ in features if (dictionary, index) in rows),
+            features=tuple(rows[address] for _, _, address in features if address in rows),
         )
-        hits.append((features[0][2] if features else math.inf, hit))
+        hits.append(((-features[0][0], features[0][1]) if features else (math.inf, 0), hit))
     return [hit for _, hit in sorted(hits, key=lambda item: item[0])]
 
 
-def spans_of(text: str, phrases: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Return the character spans of the phrases in a text, as the index understands them, in order."""
-    spans = set()
+def snippet(text: str, spans: Sequence[Span]) -> tuple[str, tuple[Span, ...]]:
+    """Return the few lines around the first span, with an ellipsis where a line is cut, and the spans in them."""
+    first = spans[0][0] if spans else 0
+    start = text.rfind("\n", 0, max(0, text.rfind("\n", 0, first))) + 1
+    cut = first - start > BEFORE
+    if cut:
+        start = max(text.rfind("\n", 0, first) + 1, first - BEFORE)
+        cut = start > 0 and text[start - 1] != "\n"
+    lines = text[start : max(start + LENGTH, spans[0][1] if spans else 0)].split("\n")
+    body = "\n".join(lines[:LINES])
+    end = start + len(body)
+    cut_end = end < len(text) and text[end] != "\n"
+    shift = len("…") * cut - start
+    kept = tuple((a + shift, min(b, end) + shift) for a, b in spans if start <= a < end)
+    return "…" * cut + body + "…" * cut_end, kept
+
+
+def spans_of(text: str, phrases: Sequence[str]) -> tuple[Span, ...]:
+    """Return the character spans of the phrases in a text, as the index understands them, to the ends of their words.
+
+    They are in order and do not overlap.
+    """
+    spans: list[Span] = []
     for phrase in phrases:
         words = [word for part in re.split(r"[\W_]+", phrase) for word in _HUMPS.split(part) if word]
-        if not words:
-            continue
-        pattern = re.compile(r"[\W_]*".join(map(re.escape, words)), re.IGNORECASE)
-        spans.update(match.span() for match in pattern.finditer(text) if _starts_word(text, match.start()))
-    return tuple(sorted(spans))
+        if words:
+            spans += _matches(text, words)
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)
+
+
+def _matches(text: str, words: Sequence[str]) -> list[Span]:
+    pattern = re.compile(r"[\W_]*".join(map(re.escape, words)), re.IGNORECASE)
+    starts = [match.span() for match in pattern.finditer(text) if _starts_word(text, match.start())]
+    return [(start, _end_of_word(text, end)) for start, end in starts]
 
 
 def _starts_word(text: str, start: int) -> bool:
     if start == 0 or not text[start - 1].isalnum():
         return True
     return text[start].isupper() and (not text[start - 1].isupper() or text[start + 1 : start + 2].islower())
+
+
+def _end_of_word(text: str, end: int) -> int:
+    while end < len(text) and text[end].isalnum() and not (text[end].isupper() and not text[end - 1].isupper()):
+        end += 1
+    return end

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from features.models import Dictionary
-from features.results import ContextHit, FeatureRow, SearchResults
+from features.results import ContextHit, FeatureRow, SearchResults, SearchTotals
 from features.search import Query, parse
-from features.selectors.context_hits import as_context_hits, features_in_contexts, find_contexts
+from features.selectors.context_hits import MAX_COUNTED, as_context_hits, features_in_contexts, find_contexts
 from features.selectors.feature_rows import Address, feature_rows
-from features.selectors.search_sql import Chips, by_density, by_explanation, by_token, token_ids_of_terms
+from features.selectors.search_sql import Chips, Found, by_density, by_explanation, by_token, token_ids_of_terms
 from features.selectors.suggestions import no_model, no_source
 from features.words import storable
 
 MAX_RESULTS = 100
-Found = dict[Address, str]
+NOTHING = Found(why={})
+NONE = SearchTotals()
 
 
 def search(query: str, model: str | None = None, source: str | None = None, limit: int = 20) -> SearchResults:
@@ -26,54 +27,68 @@ def search(query: str, model: str | None = None, source: str | None = None, limi
     """
     parsed = parse(query)
     scope = _scope(storable(model or ""), storable(source or ""))
+    if parsed.layers is not None:
+        first, last = parsed.layers
+        scope = {key: dictionary for key, dictionary in scope.items() if first <= dictionary.layer <= last}
     limit = min(max(1, limit), MAX_RESULTS)
     if parsed.is_empty or not scope:
         return _results(parsed, {})
     token_ids = token_ids_of_terms(scope.values(), {*parsed.words, *parsed.tokens, *parsed.promotes})
     phrases = (*parsed.words, *parsed.contexts)
-    contexts = find_contexts(scope.values(), phrases) if phrases else []
+    contexts, n_contexts = find_contexts(scope.values(), phrases, parsed.excluded) if phrases else ([], 0)
     of_chip = None
     if parsed.contexts:
-        of_chip = find_contexts(scope.values(), parsed.contexts) if parsed.words else contexts
+        of_chip = contexts
+        if parsed.words:
+            of_chip, _ = find_contexts(scope.values(), parsed.contexts, parsed.excluded)
     chips = Chips(query=parsed, scope=scope, token_ids=token_ids, contexts=of_chip)
 
-    explained: Found = {}
+    explained = NOTHING
     if parsed.words or parsed.labels:
         explained = by_explanation(chips, (*parsed.words, *parsed.labels), limit)
     elif not (parsed.tokens or parsed.promotes or parsed.contexts):
         explained = by_density(chips, limit)
     peaking = by_token(chips, parsed.words or parsed.tokens, "peak", limit)
     promoting = by_token(chips, parsed.words or parsed.promotes, "promoted", limit)
-    in_contexts = features_in_contexts(contexts, chips)
+    in_contexts = features_in_contexts(contexts, phrases, chips)
 
-    in_any = [(dictionary, index) for hits in in_contexts.values() for dictionary, index, _ in hits]
-    rows = feature_rows([*explained, *peaking, *promoting, *in_any])
+    in_any = [address for hits in in_contexts.values() for _, _, address in hits]
+    rows = feature_rows([*explained.why, *peaking.why, *promoting.why, *in_any])
     models = {dictionary.id: dictionary.model.slug for dictionary in scope.values()}
     found = as_context_hits(contexts, in_contexts, rows, phrases, models)
+    capped = n_contexts >= MAX_COUNTED
     if chips.ask_more:
         found = [hit for hit in found if hit.features]
-    return _results(parsed, rows, explained, peaking, promoting, found[:limit])
+        capped, n_contexts = n_contexts > len(contexts), len(found)
+    totals = SearchTotals(
+        explanations=explained.total,
+        peak_tokens=peaking.total,
+        promoted_tokens=promoting.total,
+        contexts=n_contexts,
+        capped=("explanations",) * explained.capped + ("contexts",) * capped,
+    )
+    return _results(parsed, rows, (explained, peaking, promoting), found[:limit], totals)
 
 
 def _results(
     parsed: Query,
     rows: Mapping[Address, FeatureRow],
-    explained: Mapping[Address, str] = {},
-    peaking: Mapping[Address, str] = {},
-    promoting: Mapping[Address, str] = {},
+    kinds: tuple[Found, Found, Found] = (NOTHING, NOTHING, NOTHING),
     contexts: Sequence[ContextHit] = (),
+    totals: SearchTotals = NONE,
 ) -> SearchResults:
-    def shaped(found: Mapping[Address, str]) -> tuple[FeatureRow, ...]:
-        return tuple(replace(rows[address], matched=why) for address, why in found.items())
-
+    explained, peaking, promoting = (
+        tuple(replace(rows[address], matched=why) for address, why in found.why.items()) for found in kinds
+    )
     return SearchResults(
         query=parsed.text,
         terms=parsed.describe(),
         ignored=parsed.ignored,
-        explanations=shaped(explained),
-        peak_tokens=shaped(peaking),
-        promoted_tokens=shaped(promoting),
+        explanations=explained,
+        peak_tokens=peaking,
+        promoted_tokens=promoting,
         contexts=tuple(contexts),
+        totals=totals,
     )
 
 

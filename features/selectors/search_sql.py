@@ -15,10 +15,16 @@ from django.db import connection
 from features.models import Dictionary, VocabularyToken
 from features.search import Query
 from features.selectors.feature_rows import Address
+from features.statistics import Z95
 from features.words import fold
 
-# Rows that are ranked where a word is in very many explanations.
+# Explanations of a model that are ranked and counted where a word is in very many: the shortest, people's first.
 CANDIDATES = 5000
+_Z = Z95 * Z95
+_WILSON_LOW = (
+    f"(({{share}} + {_Z / 2} / {{n}} - {Z95} * sqrt(({{share}} * (1 - {{share}}) + {_Z / 4} / {{n}}) / {{n}}))"
+    f" / (1 + {_Z} / {{n}}))"
+)
 TokenIds = Mapping[str, Mapping[int, list[int]]]
 
 
@@ -33,7 +39,17 @@ class FoundContext:
     text: str
     document_name: str
     corpus_slug: str
+    spans: bytes
     dictionaries: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Why each feature was found, the best first; how many there are, or were counted before the cap."""
+
+    why: Mapping[Address, str]
+    total: int = 0
+    capped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +82,12 @@ class Chips:
                     ' AND own."index" = f."index" AND own.words @@ facet_prose_query(%s))'
                 )
                 params.append(label)
+        for word in self.query.excluded:
+            clauses.append(
+                "NOT EXISTS (SELECT 1 FROM features_explanation other WHERE other.dictionary_id = f.dictionary_id"
+                ' AND other."index" = f."index" AND other.words @@ facet_prose_query(%s))'
+            )
+            params.append(word)
         for bound, sign in ((self.query.density_low, ">="), (self.query.density_high, "<=")):
             if bound is not None:
                 clauses.append(f"f.firing_count {sign} %s * (d.stats->>'n_tokens')::float8")
@@ -81,7 +103,7 @@ class Chips:
 
     @property
     def ask_more(self) -> bool:
-        """Tell whether a chip other than `ctx:` says anything about features."""
+        """Tell whether a chip other than `ctx:` asks for something of features."""
         query = self.query
         return bool(query.labels or query.tokens or query.promotes or query.has_density)
 
@@ -89,7 +111,7 @@ class Chips:
     def on_features(self) -> bool:
         """Tell whether a chip other than `label:` says anything about features."""
         query = self.query
-        return bool(query.tokens or query.promotes or query.has_density or self.contexts is not None)
+        return bool(query.tokens or query.promotes or query.has_density or query.excluded or self.contexts is not None)
 
 
 def examples_in(contexts: Sequence[FoundContext]) -> tuple[str, list[Any]]:
@@ -120,10 +142,16 @@ def token_ids_of_terms(dictionaries: Iterable[Dictionary], terms: Collection[str
     return found
 
 
-def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> dict[Address, str]:
-    """Return features with an explanation that has all phrases, and what it says, best rank first. One query."""
+def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> Found:
+    """Return features with an explanation that has all phrases, and what it says. One query.
+
+    People's come before methods'; then those that are the phrases, begin with the first, begin with a longer form of
+    it; then those that say one thing, without a list or a remark in brackets; then by frequency in proportion to
+    length, votes and length.
+    """
     match = " AND ".join("e.words @@ facet_prose_query(%s)" for _ in phrases)
-    rank = " + ".join("ts_rank(e.words, facet_prose_query(%s))" for _ in phrases)
+    # 2 divides by the length of the explanation.
+    rank = " + ".join("ts_rank(e.words, facet_prose_query(%s), 2)" for _ in phrases)
     branches, params = [], []
     for model, dictionaries in chips.models().items():
         join, clauses, chip_params = "", "TRUE", []
@@ -135,33 +163,66 @@ def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> dict[Add
                 JOIN features_dictionary d ON d.id = e.dictionary_id
             """
         branches.append(f"""
-            SELECT e.dictionary_id, e."index", e.text, e.author_id, e.method, e.votes, e.words
+            SELECT e.id, e.dictionary_id, e."index", e.text, e.author_id, e.method, e.votes, e.words
             FROM features_explanation e {join}
-            WHERE e.dictionary_id = ANY(%s) AND {match} AND {clauses} LIMIT {CANDIDATES}
+            WHERE e.dictionary_id = ANY(%s) AND {match} AND {clauses}
+            ORDER BY e.author_id IS NULL, length(e.text), e.dictionary_id, e."index", e.id LIMIT {CANDIDATES}
         """)
         params.extend([dictionaries, *phrases, *chip_params])
     sql = f"""
-        SELECT e.dictionary_id, e."index", e.text, a.username, e.method
-        FROM ({_union(branches)}) e LEFT JOIN auth_user a ON a.id = e.author_id
-        ORDER BY (e.author_id IS NOT NULL) DESC, {rank} DESC, e.votes DESC, e.dictionary_id, e."index"
+        WITH hits AS (
+            SELECT e.*, {rank} AS rank, CASE
+                WHEN said.words = asked.words AND e.text !~ '[,;(]' THEN 0
+                WHEN starts_with(said.words || ' ', asked.first || ' ') THEN 1
+                WHEN starts_with(said.words, asked.first) THEN 2
+                ELSE 3 END AS place, (e.text ~ '[,;(]')::int AS is_list
+            FROM ({_union(branches)}) e
+            CROSS JOIN LATERAL (SELECT lower(btrim(facet_words(e.text))) AS words) said
+            CROSS JOIN (
+                SELECT lower(btrim(facet_words(%s))) AS words, lower(btrim(facet_words(%s))) AS first
+            ) asked
+        ), best AS (
+            SELECT *, row_number() OVER (PARTITION BY dictionary_id, "index" ORDER BY
+                author_id IS NULL, place, is_list, rank DESC, votes DESC, length(text), id) AS nth
+            FROM hits
+        )
+        SELECT e.dictionary_id, e."index", e.text, a.username, e.method,
+               count(*) OVER (), (SELECT count(*) FROM hits)
+        FROM best e LEFT JOIN auth_user a ON a.id = e.author_id WHERE e.nth = 1
+        ORDER BY e.author_id IS NULL, e.place, e.is_list, e.rank DESC, e.votes DESC, length(e.text),
+                 e.dictionary_id, e."index"
         LIMIT %s
     """
-    found: dict[Address, str] = {}
-    # A feature may have several explanations that match.
-    for dictionary, index, text, author, method in _run(sql, [*params, *phrases, 4 * limit], branches):
-        found.setdefault((dictionary, index), f"{author or method}: {text}")
-    return dict(list(found.items())[:limit])
+    rows = _run(sql, [*phrases, *params, " ".join(phrases), phrases[0], limit], branches)
+    return Found(
+        why={
+            (dictionary, index): f"{author or method}: {text}" for dictionary, index, text, author, method, *_ in rows
+        },
+        total=rows[0][-2] if rows else 0,
+        capped=bool(rows) and rows[0][-1] >= CANDIDATES,
+    )
 
 
-def by_token(chips: Chips, terms: Sequence[str], kind: Literal["peak", "promoted"], limit: int) -> dict[Address, str]:
-    """Return features that peak on, or promote, one of the terms, strongest first. One query.
+def by_token(chips: Chips, terms: Sequence[str], kind: Literal["peak", "promoted"], limit: int) -> Found:
+    """Return features that peak on, or promote, one of the terms, the surest or strongest first. One query.
 
-    Strength is the share of activation mass on the tokens, or the centred logit effect.
+    Peaks are ranked by the lower end of Wilson's interval (Wilson 1927) of the share of activation mass on the tokens,
+    with the firings on them as its observations: all of two firings is less than most of a thousand. Promotion is
+    ranked by the centred logit effect.
     """
-    ids, values = {
-        "peak": ("peak_token_ids", "peak_token_shares"),
-        "promoted": ("promoted_ids", "promoted_values"),
+    hit = {
+        "peak": """
+            SELECT least(sum(t.value), 1) AS strength, greatest(sum(t.count), 1)::float8 AS n,
+                   (array_agg(t.id ORDER BY t.value DESC, t.id))[1] AS token
+            FROM unnest(f.peak_token_ids, f.peak_token_shares, f.peak_token_counts) AS t(id, value, count)
+        """,
+        "promoted": """
+            SELECT max(t.value) AS strength, 0::float8 AS n, (array_agg(t.id ORDER BY t.value DESC, t.id))[1] AS token
+            FROM unnest(f.promoted_ids, f.promoted_values) AS t(id, value)
+        """,
     }[kind]
+    ids = {"peak": "peak_token_ids", "promoted": "promoted_ids"}[kind]
+    order = {"peak": _WILSON_LOW.format(share="hits.strength", n="hits.n"), "promoted": "hits.strength"}[kind]
     branches, params = [], []
     for model, dictionaries in chips.models().items():
         tokens = sorted({token for term in terms for token in chips.token_ids.get(term, {}).get(model, [])})
@@ -169,31 +230,29 @@ def by_token(chips: Chips, terms: Sequence[str], kind: Literal["peak", "promoted
             continue
         clauses, chip_params = chips.clauses(model)
         branches.append(f"""
-            SELECT f.dictionary_id, f."index", hit.strength, d.model_id, hit.token
+            SELECT f.dictionary_id, f."index", hit.strength, hit.n, d.model_id, hit.token
             FROM features_feature f
             JOIN features_dictionary d ON d.id = f.dictionary_id
-            CROSS JOIN LATERAL (
-                SELECT {"sum" if kind == "peak" else "max"}(t.value) AS strength,
-                       (array_agg(t.id ORDER BY t.value DESC))[1] AS token
-                FROM unnest(f.{ids}, f.{values}) AS t(id, value) WHERE t.id = ANY(%s)
-            ) hit
+            CROSS JOIN LATERAL ({hit} WHERE t.id = ANY(%s)) hit
             WHERE f.dictionary_id = ANY(%s) AND f.{ids} && %s::int[] AND {clauses}
         """)
         params.extend([tokens, dictionaries, tokens, *chip_params])
     sql = f"""
-        SELECT hits.dictionary_id, hits."index", hits.strength, t.text
+        SELECT hits.dictionary_id, hits."index", t.text, hits.strength, hits.n, count(*) OVER ()
         FROM ({_union(branches)}) hits
         LEFT JOIN features_vocabularytoken t ON t.model_id = hits.model_id AND t.token_id = hits.token
-        ORDER BY hits.strength DESC, hits.dictionary_id, hits."index" LIMIT %s
+        ORDER BY {order} DESC, hits.dictionary_id, hits."index" LIMIT %s
     """
-    says = "peaks on “{}”, {:.0%} of its activation" if kind == "peak" else "promotes “{}” by {:+.2f}"
-    return {
-        (dictionary, index): says.format(text, strength)
-        for dictionary, index, strength, text in _run(sql, [*params, limit], branches)
-    }
+    says = {
+        "peak": "peaks on “{}”, {:.0%} of its activation (n = {:,.0f})",
+        "promoted": "promotes “{}” by {:+.2f}",
+    }[kind]
+    rows = _run(sql, [*params, limit], branches)
+    why = {(dictionary, index): says.format(text, strength, n) for dictionary, index, text, strength, n, _ in rows}
+    return Found(why=why, total=rows[0][-1] if rows else 0)
 
 
-def by_density(chips: Chips, limit: int) -> dict[Address, str]:
+def by_density(chips: Chips, limit: int) -> Found:
     """Return the features that fire most among those within the density. One query."""
     branches, params = [], []
     for model, dictionaries in chips.models().items():
@@ -205,13 +264,12 @@ def by_density(chips: Chips, limit: int) -> dict[Address, str]:
         """)
         params.extend([dictionaries, *chip_params])
     sql = f"""
-        SELECT dictionary_id, "index", density FROM ({_union(branches)}) hits
+        SELECT dictionary_id, "index", density, count(*) OVER () FROM ({_union(branches)}) hits
         ORDER BY density DESC, dictionary_id, "index" LIMIT %s
     """
-    return {
-        (dictionary, index): f"fires on {density:.3%} of tokens"
-        for dictionary, index, density in _run(sql, [*params, limit], branches)
-    }
+    rows = _run(sql, [*params, limit], branches)
+    why = {(dictionary, index): f"fires on {density:.3%} of tokens" for dictionary, index, density, _ in rows}
+    return Found(why=why, total=rows[0][-1] if rows else 0)
 
 
 def _union(branches: Sequence[str]) -> str:

@@ -1,13 +1,18 @@
 """Search: the language of the box, and what each chip finds."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from features import selectors, services
-from features.models import Feature
+from features.models import Explanation, Feature
+from features.results import SearchTotals
 from features.search import parse
-from features.selectors.context_hits import spans_of
+from features.selectors.context_hits import LENGTH, LINES, snippet, spans_of
+from features.statistics import wilson_interval
 
 SOURCE = "1-res-topk"
 
@@ -27,14 +32,25 @@ SOURCE = "1-res-topk"
         ("density:many", {"ignored": ("density:many",)}),
         ("https://x", {"words": ("https://x",)}),
         ('"unclosed quote', {"words": ("unclosed quote",)}),
-        ("tok:", {"words": ("tok:",)}),
+        ("tok:", {"ignored": ("tok:",)}),
+        ("tok: raise", {"tokens": ("raise",)}),
+        ("raise OR except", {"words": ("raise", "except"), "ignored": ("OR",)}),
+        ('"OR" "foo:bar"', {"words": ("OR", "foo:bar")}),
+        ("foo:bar", {"ignored": ("foo:bar",)}),
+        ("density:<zz layer:zz", {"ignored": ("density:<zz", "layer:zz")}),
+        ("layer:1", {"layers": (1, 1)}),
+        ("layer:1-5 layer:3-9", {"layers": (3, 5)}),
+        ('raise -except -"as e"', {"words": ("raise",), "excluded": ("except", "as e")}),
+        ("raise -tok:x", {"words": ("raise",), "ignored": ("-tok:x",)}),
+        ("-raise", {"ignored": ("only -raise",)}),
+        ("f(x: int) -> --help", {"words": ("f(x:", "int)", "->", "--help")}),
         ("", {}),
     ],
 )
 def test_queries_are_parsed(text, expected):
     query = parse(text)
-    fields = ("words", "labels", "contexts", "tokens", "promotes", "density_low", "density_high", "ignored")
-    found = {name: getattr(query, name) for name in fields if getattr(query, name) not in ((), None)}
+    found = {field.name: getattr(query, field.name) for field in dataclasses.fields(query) if field.name != "text"}
+    found = {name: value for name, value in found.items() if value not in ((), None)}
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == (pytest.approx(value) if isinstance(value, float) else value)
@@ -98,22 +114,64 @@ def test_people_come_before_methods(world, user):
     assert selectors.search("feature").explanations[0].matched.startswith("ada:")
 
 
+def test_the_nearest_and_shortest_explanations_come_first(world):
+    row = world.dictionaries[SOURCE]
+    said = (
+        "after zebra in a long line of other words that say little",
+        "zebras",
+        "a zebra",
+        '"zebra" at the start of a line',
+        "Zebra",
+        '"zebra", "(", "_"',
+        '"zebra" (fires 2 times)',
+    )
+    Explanation.objects.bulk_create(
+        Explanation(dictionary=row, index=index, text=text, method="other") for index, text in enumerate(said)
+    )
+    found = selectors.search("zebra").explanations
+    assert [hit.index for hit in found] == [4, 3, 5, 6, 1, 2, 0]
+    assert selectors.search("zebra").explanations == found
+
+
+def test_totals_count_what_is_not_shown(world):
+    few, all_ = selectors.search("token", source=SOURCE, limit=2), selectors.search("token", source=SOURCE, limit=100)
+    assert len(few.explanations) == 2 < few.totals.explanations == len(all_.explanations)
+    few, all_ = selectors.search("self", limit=1), selectors.search("self", limit=100)
+    assert few.totals == all_.totals
+    for kind in ("peak_tokens", "promoted_tokens", "contexts"):
+        assert len(getattr(few, kind)) == 1
+        assert getattr(few.totals, kind) >= len(getattr(all_, kind)) > 1
+    assert few.totals.capped == ()
+
+
+def test_layers_and_excluded_words_restrict(world, user):
+    assert {row.source for row in selectors.search("self layer:2").peak_tokens} == {"2-res-jump"}
+    assert {row.source for row in selectors.search("layer:1", limit=5).explanations} == {SOURCE}
+    assert selectors.search("self layer:7-9").totals == SearchTotals()
+    row = world.dictionaries[SOURCE]
+    services.explanations.label(dictionary=row.pk, index=5, text="an okapi asleep", user=user)
+    services.explanations.label(dictionary=row.pk, index=6, text="an okapi awake", user=user)
+    assert [hit.index for hit in selectors.search("okapi -asleep").explanations] == [6]
+    assert [hit.index for hit in selectors.search("layer:1 label:okapi -asleep").explanations] == [6]
+    kept = selectors.search("add -self", limit=100)
+    assert 0 < kept.totals.contexts < selectors.search("add", limit=100).totals.contexts
+    assert not any(spans_of(hit.text, ["self"]) for hit in kept.contexts)
+
+
 def test_tokens_are_found_where_features_peak_on_or_promote_them(world):
     results = selectors.search("tok:self", source=SOURCE)
     dashboard = world.parts.result.dashboards[SOURCE]
     ids = [i for i, text in enumerate(world.parts.facts.vocabulary) if text.strip().casefold() == "self"]
-    shares = {
-        index: sum(
-            share
-            for token, share in zip(
-                dashboard.peak_token_ids_fk[index], dashboard.peak_token_shares_fk[index], strict=True
-            )
-            if token in ids
-        )
-        for index in range(dashboard.n_features)
-    }
-    expected = sorted((index for index in shares if shares[index]), key=lambda index: (-shares[index], index))
-    assert [row.index for row in results.peak_tokens] == expected[:20]
+    bounds = {}
+    for index in range(dashboard.n_features):
+        here = np.isin(dashboard.peak_token_ids_fk[index], ids) & (dashboard.peak_token_counts_fk[index] > 0)
+        n = int(dashboard.peak_token_counts_fk[index][here].sum())
+        share = min(1.0, float(dashboard.peak_token_shares_fk[index][here].sum()))
+        if n:
+            bounds[index] = wilson_interval(share * n, n)[0]
+    found = [row.index for row in results.peak_tokens]
+    assert set(found) <= bounds.keys() and len(found) == min(20, len(bounds)) and len(found) > 1
+    assert [bounds[index] for index in found] == pytest.approx(sorted(bounds.values(), reverse=True)[: len(found)])
     assert "peaks on “" in results.peak_tokens[0].matched
     assert results.promoted_tokens == results.contexts == results.explanations == ()
     promoted = selectors.search("promotes:self", source=SOURCE).promoted_tokens
@@ -150,7 +208,44 @@ def test_contexts_are_found_with_the_features_that_peak_in_them(world):
         assert any(spans_of(text, ["add argument"]) for text in texts)
 
 
-@pytest.mark.parametrize("query", ["self", "self ctx:add label:token tok:self promotes:self density:<50%"])
+def test_features_of_a_context_fire_at_its_match(world):
+    dictionary = {row.source: row.pk for row in world.dictionaries.values()}
+    hits = [hit for hit in selectors.search("ctx:self", limit=100).contexts if hit.features]
+    assert hits
+    for hit in hits[:10]:
+        document = int(hit.document_url.split("/")[3].split("#")[0])
+        for row in hit.features:
+            top, *_ = selectors.example_groups(dictionary[row.source], row.index, 100)
+            assert any(_fires_near(example, "self", document) for example in top.examples)
+
+
+def _fires_near(example, phrase: str, document: int) -> bool:
+    """Tell whether an example fires on a token of a match or next to one."""
+    firing = {p for p, value in zip(example.positions, example.values, strict=True) if value > 0}
+    for start, end in spans_of(example.text, [phrase]):
+        inside = [i for i, (a, b) in enumerate(zip(example.starts, example.ends, strict=True)) if a < end and b > start]
+        if firing & set(range(inside[0] - 1, inside[-1] + 2)):
+            return f"/{document}#" in example.document_url or example.n_similar > 0
+    return False
+
+
+def test_snippets_show_their_first_match_and_whole_words():
+    text = "".join(f"line {n} of some code\n" for n in range(30)) + "    raised = reRaise(x)\n" + "y = 1\n" * 30
+    shown, matched = snippet(text, spans_of(text, ["raise"]))
+    assert [shown[start:end] for start, end in matched] == ["raised", "Raise"]
+    assert shown.startswith("line 29") and shown.count("\n") < LINES
+    wide = "a " * 400 + "raise" + " b" * 400
+    shown, matched = snippet(wide, spans_of(wide, ["raise"]))
+    assert shown[slice(*matched[0])] == "raise" and shown[0] == shown[-1] == "…" and len(shown) <= LENGTH + 2
+    assert snippet("", ()) == ("", ())
+    assert snippet("raise", ((0, 5),)) == ("raise", ((0, 5),))
+    assert spans_of("raised", ["rai", "raise"]) == ((0, 6),)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["self", "layer:1-2 self ctx:add -raise", "self ctx:add label:token tok:self promotes:self density:<50% -raise"],
+)
 def test_the_number_of_queries_is_fixed(world, query):
     with CaptureQueriesContext(connection) as one:
         selectors.search(query, source=SOURCE)

@@ -141,6 +141,19 @@ def test_the_palette_finds_addresses_and_features(reader: Client, site: Site):
     assert palette("") == ""
 
 
+def test_search_says_how_many_there_are_and_what_it_did_not_understand(reader: Client, site: Site):
+    page = text(reader.get("/search", {"q": "self OR foo:bar"}))
+    assert "Not understood:" in page and ">OR</span>" in page and ">foo:bar</span>" in page
+    assert "Not understood:" in text(reader.get("/search", {"q": "density:<zz"}))
+    page = text(reader.get("/search", {"q": "self"}))
+    assert "Not understood" not in page
+    assert re.search(r"20 of \d+", page) and re.search(r"<summary>\d+ more</summary>", page)
+    places = [page.find(f'id="by-{kind}"') for kind in ("explanation", "peak", "promoted", "context")]
+    assert [place for place in places if place > 0] == sorted(place for place in places if place > 0)
+    only = text(reader.get("/search", {"q": "tok:self"}))
+    assert 'id="by-peak"' in only and 'id="by-context"' not in only and 'id="by-explanation"' not in only
+
+
 def test_writing_needs_an_account(reader: Client, site: Site):
     response = reader.post(f"{site.feature_url}/label", {"text": "mine"})
     assert response.status_code == 302 and response.url.startswith("/accounts/login?next=")

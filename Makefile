@@ -46,7 +46,9 @@ screenshots: setup chromium  ## take the README's pictures from the running demo
 interop: setup  ## compare with other packages, in an environment of their own
 	@test -x .local/interop/bin/python || "$(PYTHON)" -m venv .local/interop
 	.local/interop/bin/python -m pip install --quiet -r requirements.lock -r requirements-dev.lock \
-		'dictionary-learning' 'eai-sparsify' 'sae-lens' 'transformer-lens<4'
+		eai-sparsify pillow python-socketio sae-lens 'transformer-lens<4'
+	@# With what it asks for, dictionary-learning would bring a torchvision that does not fit torch's CPU build.
+	.local/interop/bin/python -m pip install --quiet --no-deps dictionary-learning nnsight==0.3.7
 	.local/interop/bin/python -m pytest -m interop $(ARGS)
 
 lock: setup  ## write the locks anew from .venv

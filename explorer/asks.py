@@ -72,7 +72,7 @@ def prompt_features(query: PromptQuery) -> PromptResult:
         text=answer["tokens"]["text"],
         tokens=tokens,
         features=tuple(
-            _prompt_feature(query.model, rank, feature, tokens, rows)
+            _prompt_feature(query.model, rank, feature, tokens, rows, selected)
             for rank, feature in enumerate(answer["features"], start=1)
         ),
         n_firing=answer["n_firing"],
@@ -255,10 +255,20 @@ def _prompt_feature(
     feature: dict[str, Any],
     tokens: tuple[PromptToken, ...],
     rows: dict[tuple[str, int], FeatureRow],
+    selected: frozenset[int],
 ) -> PromptFeature:
+    """Return a feature as pages show it; where positions are chosen, its peak is the largest among them."""
     row = rows.get((feature["source"], feature["index"]))
     maximum = row.maximum if row and row.maximum > 0 else None
     peak, position = feature["peak"], feature["peak_position"]
+    scale = maximum or peak
+    among = [
+        (value, place)
+        for place, value in zip(feature["positions"], feature["values"], strict=True)
+        if place in selected and not tokens[place].is_bos
+    ]
+    if among:
+        peak, position = max(among, key=lambda pair: (pair[0], -pair[1]))
     return PromptFeature(
         rank=rank,
         model=model,
@@ -274,7 +284,7 @@ def _prompt_feature(
         maximum=maximum,
         density=row.density if row and maximum else None,
         values=tuple(
-            TokenValue(position=place, value=value, level=activation_level(value, maximum or peak))
+            TokenValue(position=place, value=value, level=activation_level(value, scale))
             for place, value in zip(feature["positions"], feature["values"], strict=True)
         ),
     )

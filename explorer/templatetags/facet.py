@@ -98,8 +98,10 @@ def theme(context: template.Context) -> str:
 
 @register.simple_tag(takes_context=True)
 def context_width(context: template.Context) -> str:
-    """Return how much of each context the reader last asked for."""
-    return _cookie(context, "width", WIDTHS, "stacked")
+    """Return how much of each context the address asks for, or else what the reader last chose."""
+    request = context.get("request")
+    asked = request.GET.get("width", "") if request is not None else ""
+    return asked if asked in WIDTHS else _cookie(context, "width", WIDTHS, "stacked")
 
 
 @register.filter

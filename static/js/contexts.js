@@ -49,6 +49,9 @@ function setWidth(name) {
     button.setAttribute("aria-pressed", String(button.dataset.setWidth === name));
   }
   remember("width", name);
+  const address = new URL(location);
+  address.searchParams.set("width", name);
+  history.replaceState(history.state, "", address);
   say(`contexts ${name}`);
 }
 

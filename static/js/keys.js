@@ -7,6 +7,7 @@ export function setUpKeys() {
   toggle.checked = !localStorage.getItem(OFF);
   toggle.addEventListener("change", () => (toggle.checked ? localStorage.removeItem(OFF) : localStorage.setItem(OFF, "1")));
   document.addEventListener("keydown", onKey);
+  keepPlaceInGroups();
   document.addEventListener("click", (event) => {
     const opener = event.target.closest("[data-opens]");
     if (opener) document.getElementById(opener.dataset.opens).showModal();
@@ -55,7 +56,11 @@ function focusPalette() {
 }
 
 function inField(event, field) {
-  if (event.key === "Escape") { field.blur(); return; }
+  if (event.key === "Escape") {
+    if (field.id === "palette") event.preventDefault(); // keep what was typed: the palette closes, no more
+    field.blur();
+    return;
+  }
   if (field.id !== "palette") return;
   const links = [...document.querySelectorAll("#palette-hits a")];
   if (!links.length || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
@@ -69,7 +74,8 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   const links = [...document.querySelectorAll("#palette-hits a")];
   const place = links.indexOf(link) + (event.key === "ArrowDown" ? 1 : -1);
-  if (event.key === "Escape" || place < 0) document.getElementById("palette").focus();
+  if (event.key === "Escape") link.blur(); // the palette shows its hits only while it has focus
+  else if (place < 0) document.getElementById("palette").focus();
   else links[Math.min(place, links.length - 1)].focus();
 });
 
@@ -87,4 +93,22 @@ function expand() {
   const here = document.activeElement?.closest?.("[data-group]");
   const button = here?.querySelector("[data-expand]") ?? document.querySelector("[data-expand]");
   button?.click();
+}
+
+/** A group that is replaced by its longer self keeps the reader's place: the same row, or the first new one. */
+function keepPlaceInGroups() {
+  let place = null;
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const group = event.detail.target?.closest?.("[data-group]");
+    const focused = document.activeElement;
+    if (!group?.contains(focused)) return;
+    const rows = [...group.querySelectorAll("[data-row]")];
+    const row = rows.indexOf(focused.closest("[data-row]"));
+    place = { group: group.id, row: row < 0 ? rows.length : row };
+  });
+  document.addEventListener("htmx:afterSettle", () => {
+    const rows = place && document.getElementById(place.group)?.querySelectorAll("[data-row]");
+    if (rows?.length) rows[Math.min(place.row, rows.length - 1)].focus({ preventScroll: true });
+    place = null;
+  });
 }

@@ -37,7 +37,10 @@ def sole_supervisor(local: Path) -> Iterator[None]:
 def remember(local: Path, pids: Mapping[str, int]) -> None:
     """Write down the processes that run, for a next start that finds them still there."""
     facts = {name: {"pid": pid, "command": command_of(pid)} for name, pid in pids.items()}
-    (local / "children.json").write_text(json.dumps(facts))
+    # In one step: whoever reads, after a kill at any moment too, finds the old list or the new one.
+    draft = local / "children.json.draft"
+    draft.write_text(json.dumps(facts))
+    draft.replace(local / "children.json")
 
 
 def end_leftovers(local: Path) -> list[str]:

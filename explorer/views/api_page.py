@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from explorer.api import api
 
@@ -26,7 +26,7 @@ class Operation:
     needs_account: bool
 
 
-@require_GET
+@require_safe
 def api_page(request: HttpRequest) -> HttpResponse:
     """List the operations."""
     schema = api.get_openapi_schema()

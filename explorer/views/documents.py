@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from features import selectors
 
 
-@require_GET
+@require_safe
 def document(request: HttpRequest, corpus: str, ordinal: int) -> HttpResponse:
     """Show a document; `?lines=12-20` lights a stretch of it."""
     page = selectors.document(corpus, ordinal)

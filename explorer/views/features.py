@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from explorer import asks
 from explorer.live_queries import form_text
@@ -25,7 +25,7 @@ LEAD_CHARACTERS = 160
 WIDTHS = (("stacked", "1"), ("snippet", "2"), ("paragraph", "3"), ("full", "4"))
 
 
-@require_GET
+@require_safe
 def feature(request: HttpRequest, model: str, source: str, index: int) -> HttpResponse:
     """Show a feature; `?text=` fills the test box, `?group=` opens a group of contexts."""
     return render(request, "feature.html", feature_context(request, model, source, index))
@@ -72,7 +72,7 @@ def page_context(card: FeatureCard) -> dict[str, Any]:
     }
 
 
-@require_GET
+@require_safe
 def feature_rail(request: HttpRequest, model: str, source: str) -> HttpResponse:
     """Continue the rail `before` or `after` an index."""
     card = selectors.source_card(model, source)
@@ -87,7 +87,7 @@ def feature_rail(request: HttpRequest, model: str, source: str) -> HttpResponse:
     return render(request, "_rail_more.html", context)
 
 
-@require_GET
+@require_safe
 def feature_examples(request: HttpRequest, model: str, source: str, index: int) -> HttpResponse:
     """Show a group of contexts in full."""
     code = _index(request, "group")
@@ -111,7 +111,7 @@ def feature_test(request: HttpRequest, model: str, source: str, index: int) -> H
     return render(request, "feature.html", page)
 
 
-@require_GET
+@require_safe
 def random_feature(request: HttpRequest, model: str, source: str) -> HttpResponse:
     """Go to a feature that fires, chosen at random."""
     _, index = selectors.random_feature(model, source)

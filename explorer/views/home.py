@@ -9,7 +9,7 @@ from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from features import selectors
 from features.results import ExampleCard, FeatureRow, Home, SourceCard, SourceFilters
@@ -34,7 +34,7 @@ class Sample:
         return self.row.url
 
 
-@require_GET
+@require_safe
 def home(request: HttpRequest) -> HttpResponse:
     """Show what there is and what to do first."""
     page = selectors.home()
@@ -56,7 +56,7 @@ def home(request: HttpRequest) -> HttpResponse:
     )
 
 
-@require_GET
+@require_safe
 def tray(request: HttpRequest) -> HttpResponse:
     """Show the runs under way, for the bar."""
     active = [run for run in selectors.runs(limit=8) if run.state in ("queued", "running")]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from features import selectors
 from features.results import SourceCard
@@ -27,7 +27,7 @@ SITES = (
 )
 
 
-@require_GET
+@require_safe
 def model(request: HttpRequest, model: str) -> HttpResponse:
     """Show a model and where its dictionaries read."""
     page = selectors.model_page(model)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from explorer import charts, patterns
 from explorer.ramps import LEVELS
@@ -15,7 +15,7 @@ from features.results import SourceFilters
 from inference.errors import NotFound
 
 
-@require_GET
+@require_safe
 def index(request: HttpRequest) -> HttpResponse:
     """Show all components on one page."""
     card = patterns.feature_card()
@@ -38,7 +38,7 @@ def index(request: HttpRequest) -> HttpResponse:
     return render(request, "patterns.html", context)
 
 
-@require_GET
+@require_safe
 def page(request: HttpRequest, name: str) -> HttpResponse:
     """Show one whole page from fixtures."""
     if name not in PAGES:

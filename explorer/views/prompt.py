@@ -7,7 +7,7 @@ from dataclasses import replace
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from explorer import asks
 from explorer.live_queries import DENSITIES, MAX_TEXT_BYTES, RANKS, PromptQuery
@@ -18,7 +18,7 @@ from inference.errors import FacetError
 RANK_NAMES = {"max": "Activation", "share": "Activation ÷ maximum", "mean": "Mean"}
 
 
-@require_GET
+@require_safe
 def prompt(request: HttpRequest) -> HttpResponse:
     """Show the page with the state of the URL; `run=1` also computes, for browsers without scripts."""
     query, error = _query(request.GET)

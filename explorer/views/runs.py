@@ -10,7 +10,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from explorer import asks, live
 from explorer.live.sse import COMMENT, event_stream, frame, opening
@@ -21,7 +21,7 @@ from features.results import RunCard
 from inference.errors import FacetError, SignInRequired
 
 
-@require_GET
+@require_safe
 def runs(request: HttpRequest) -> HttpResponse:
     """List runs, the newest first, with the workers that are there for them."""
     workers, error = None, None
@@ -32,7 +32,7 @@ def runs(request: HttpRequest) -> HttpResponse:
     return render(request, "runs.html", {"view": RunsView(runs=selectors.runs(), workers=workers, error=error)})
 
 
-@require_GET
+@require_safe
 def run(request: HttpRequest, run_id: int) -> HttpResponse:
     """Show one run; while it goes, the page follows `run_events`."""
     view = run_view(selectors.run(run_id), may_write=request.user.is_authenticated)

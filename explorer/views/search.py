@@ -6,7 +6,7 @@ import re
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from features import selectors
 from features.results import FeatureRow, SearchResults
@@ -18,7 +18,7 @@ _ADDRESS = re.compile(r"/?([\w.-]+)/([\w.-]+)/(\d{1,9})")
 _SHORT = re.compile(r"([\w.-]+)/(\d{1,9})")
 
 
-@require_GET
+@require_safe
 def search(request: HttpRequest) -> HttpResponse:
     """Show what matches, by kind of evidence; the palette gets the best few of each."""
     query = request.GET.get("q", "").replace("\0", "").strip()

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from csp.decorators import csp_update
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from explorer import charts
 from features import selectors
@@ -35,7 +35,7 @@ COLUMNS = (
 
 
 @csp_update({"style-src": ["'unsafe-inline'"]})  # Plotly styles its own elements
-@require_GET
+@require_safe
 def source(request: HttpRequest, model: str, source: str) -> HttpResponse:
     """Show a dictionary; htmx gets the list alone."""
     filters = filters_from(request.GET)

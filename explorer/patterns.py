@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from features.results import (
-    BANDS,
     CommentCard,
     ContextHit,
     ExampleCard,
@@ -31,6 +30,7 @@ from features.results import (
     SourceCard,
     TokenEffect,
 )
+from inference.dashboards.results import BANDS
 
 MOMENT = datetime(2026, 11, 1, 9, 30, tzinfo=UTC)
 MAXIMUM = 11.8

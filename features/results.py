@@ -13,16 +13,6 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 Row = TypeVar("Row")
 
-TOP, HARD_SILENT, RANDOM_SILENT = 0, 6, 7
-# Codes 1-5 are bands: (low, high] as shares of the feature's maximum.
-BANDS: dict[int, tuple[float, float]] = {
-    1: (0.75, 1.0),
-    2: (0.5, 0.75),
-    3: (0.25, 0.5),
-    4: (0.1, 0.25),
-    5: (0.0, 0.1),
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:

@@ -13,7 +13,8 @@ from django.views.decorators.http import require_POST, require_safe
 from explorer import asks
 from explorer.live_queries import form_text
 from features import selectors
-from features.results import TOP, ExampleGroup, FeatureCard, FeatureRow, SourceCard
+from features.results import ExampleGroup, FeatureCard, FeatureRow, SourceCard
+from inference.dashboards.results import TOP
 from inference.errors import FacetError, InvalidInput
 
 SHOWN_PER_GROUP = 2

@@ -21,7 +21,7 @@ class Feature(models.Model):
     belong together have the same length: ids with their counts, shares or values, best first. `histogram` counts firing
     tokens in the bins of the dictionary's `stats["log_edges"]`; `logit_histogram` counts vocabulary entries by centred
     logit effect in equal bins from `logit_low` to `logit_high`. `band_counts[i]` estimates the firing tokens of band
-    i + 1 (features.results.BANDS). `token_entropy` is in nats.
+    i + 1 (inference.dashboards.results.BANDS). `token_entropy` is in nats.
     """
 
     pk = models.CompositePrimaryKey("dictionary_id", "index")

@@ -7,9 +7,10 @@ from typing import NamedTuple
 from django.db import connection
 
 from features.models import Dictionary, Feature
-from features.results import BANDS, HARD_SILENT, RANDOM_SILENT, TOP, ExampleCard, ExampleGroup
+from features.results import ExampleCard, ExampleGroup
 from features.selectors.suggestions import UnknownAddress
 from inference import packing
+from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT, TOP
 
 NAMES = {
     TOP: "Top",

@@ -5,9 +5,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from features import selectors, services
-from features.results import BANDS, HARD_SILENT, TOP, SourceFilters
+from features.results import SourceFilters
 from features.selectors.feature_cards import NotBuilt
 from features.selectors.suggestions import UnknownAddress
+from inference.dashboards.results import BANDS, HARD_SILENT, TOP
 from inference.errors import NotFound
 from tests.features.conftest import METHOD, N_FEATURES
 

@@ -180,7 +180,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 # A page that cannot reach Valkey says so within about three seconds.
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.3, "interval_max": 0.5}
 CELERY_TASK_DEFAULT_QUEUE = "engine"
-CELERY_TASK_ROUTES = {"inference.tasks.build": {"queue": "batch"}, "inference.tasks.*": {"queue": "engine"}}
+CELERY_TASK_ROUTES = {"inference.tasks.run": {"queue": "batch"}, "inference.tasks.*": {"queue": "engine"}}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]

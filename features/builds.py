@@ -3,102 +3,31 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import close_old_connections, connection
 
 from features import services
+from features.jobs import Reporter, Watcher, carry_out, silent
 from features.models import Dictionary, Document, Run
 from features.services.explanations import MethodExplanation
 from inference.dashboards import run_pass
 from inference.dashboards.corpus import Cancelled
 from inference.dashboards.results import DocumentRef, PassResult, Progress
 from inference.dictionaries import load_dictionary
-from inference.errors import Conflict, FacetError, NotFound
+from inference.errors import Conflict, NotFound
 from inference.explanations import explain
 from inference.language_models import LanguageModel, load_language_model
 
-log = structlog.get_logger(__name__)
-
-REPORT_SECONDS = 1.0
 # What a killed build loses at most.
 SHARD_TOKENS = 131_072
-Watcher = Callable[[Progress, float | None], None]
 
 
-def run_build(run_id: int, *, watch: Watcher = lambda progress, rate: None) -> None:
-    """Carry a run out, from the shards that an earlier attempt finished.
-
-    Whatever goes wrong is recorded in the run with a cause and a remedy, and raised again if it is not a FacetError.
-    `watch` is told of progress as the run's page is. The process must hold the run (inference.tasks.runs).
-    """
-    if not services.runs.start(run=run_id):
-        log.info("The run is over; there is nothing to do.", run=run_id)
-        return
-    reporter = Reporter(run_id, watch)
-    try:
-        _build(Run.objects.select_related("corpus").get(id=run_id), reporter)
-    except Cancelled:
-        services.runs.log(run=run_id, text="Cancelled; what is finished stays for a later resume.")
-        services.runs.stop(run=run_id)
-    except FacetError as error:
-        log.warning("The build failed.", run=run_id, cause=error.cause)
-        services.runs.fail(run=run_id, error=error)
-    except Exception as error:
-        first_line = str(error).strip().partition("\n")[0] or "no message"
-        failure = FacetError(
-            f"{type(error).__name__}: {first_line[:300]}",
-            "The worker's log has the details. Resume the run, or report it.",
-        )
-        services.runs.fail(run=run_id, error=failure)
-        raise
-    else:
-        services.runs.finish(run=run_id)
-
-
-class Reporter:
-    """Passes progress on to the run, at most once a second and at every change of phase."""
-
-    def __init__(self, run_id: int, watch: Watcher) -> None:
-        self.run_id, self.watch = run_id, watch
-        self.stopping = False
-        self._phase, self._began, self._first = "", 0.0, 0
-        self._reported = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if progress.phase != self._phase:
-            self._phase, self._began, self._first, self._reported = progress.phase, now, progress.done, 0.0
-        if now - self._reported < REPORT_SECONDS and progress.done < progress.total:
-            return
-        self._reported = now
-        seconds = now - self._began
-        rate = (progress.done - self._first) / seconds if seconds > REPORT_SECONDS / 2 else None
-        self.watch(progress, rate)
-        try:
-            self.stopping |= services.runs.progress(
-                run=self.run_id,
-                phase=progress.phase,
-                done=progress.done,
-                total=progress.total,
-                unit=progress.unit,
-                rate=rate,
-            )
-        except (OperationalError, InterfaceError) as error:
-            # Postgres is away for now: the work goes on, and the next report finds it back.
-            log.warning("Progress could not be reported.", run=self.run_id, error=str(error).strip())
-            connection.close()
-
-    def should_stop(self) -> bool:
-        return self.stopping
-
-    def say(self, text: str) -> None:
-        services.runs.log(run=self.run_id, text=text)
+def run_build(run_id: int, *, watch: Watcher = silent) -> None:
+    """Carry a build out, from the shards that an earlier attempt finished (features.jobs)."""
+    carry_out(run_id, _build, watch=watch)
 
 
 def workdir(run: Run) -> Path:
@@ -165,6 +94,7 @@ def _store(
         },
         progress=stored,
     )
+    services.runs.record(run=run.pk, result={"links": [f"/{row.model.slug}/{row.source}" for row in dictionaries]})
 
 
 def by_method(explanations: list[Any]) -> dict[str, list[MethodExplanation]]:

@@ -23,7 +23,7 @@ def enqueue_run(run_id: int) -> None:
     Sending twice is harmless: a run that a process holds, or that is over, is left alone.
     """
     try:
-        _app().send_task("inference.tasks.build", args=[run_id], queue="batch", ignore_result=True)
+        _app().send_task("inference.tasks.run", args=[run_id], queue="batch", ignore_result=True)
     except OperationalError as error:
         raise Unavailable(
             f"Run {run_id} is stored, but Valkey does not answer, so no worker hears of it.",

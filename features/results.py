@@ -421,7 +421,7 @@ class SearchResults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCard:
-    """A long job. `rate` is in units per second, `eta_seconds` None when unknown."""
+    """A long job. `rate` is in units per second, `eta_seconds` None when unknown; `links` are pages of its result."""
 
     id: int
     kind: str
@@ -440,6 +440,7 @@ class RunCard:
     error: str = ""
     remedy: str = ""
     log: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
     can_cancel: bool = False
     can_resume: bool = False
 

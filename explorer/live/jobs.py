@@ -122,7 +122,7 @@ def enqueue_run(run_id: int) -> None:
     """Send a stored run to the batch workers."""
     with valkey():
         app.send_task(
-            "inference.tasks.build",
+            "inference.tasks.run",
             args=[run_id],
             queue="batch",
             ignore_result=True,

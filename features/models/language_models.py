@@ -4,7 +4,11 @@ from django.db import models
 
 
 class LanguageModel(models.Model):
-    """A model that the engine can load from `path`, a local folder or a hub id with a pinned revision."""
+    """A model that the engine can load from `path`, a local folder or a hub id with a pinned revision.
+
+    `config` holds what its files say beyond the columns: `dtype` of the weights, `bos` (the token's text), `has_chat`
+    (whether the tokenizer has a chat template), `hub_id` and `causal`.
+    """
 
     slug = models.SlugField(max_length=80, unique=True)
     name = models.CharField(max_length=200)
@@ -20,6 +24,7 @@ class LanguageModel(models.Model):
     d_mlp = models.PositiveIntegerField()
     d_vocab = models.PositiveIntegerField()
     context_size = models.PositiveIntegerField()
+    config = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -12,10 +12,15 @@ class Run(models.Model):
 
     `phases` names its steps in order; `done` and `total` count `unit`s of the current phase and `rate` is in units per
     second. A worker renews `heartbeat_at` while it works: a running run whose heartbeat is old has lost its worker.
+    `result` is what came of it: `links` are addresses of pages that show it.
     """
 
     class Kind(models.TextChoices):
         BUILD = "build"
+        EVALUATION = "evaluation"
+        ADDITION = "addition"
+        IMPORT = "import"
+        EXPORT = "export"
 
     class State(models.TextChoices):
         QUEUED = "queued"
@@ -29,9 +34,10 @@ class Run(models.Model):
     kind = models.CharField(max_length=20, choices=Kind.choices)
     title = models.CharField(max_length=300)
     state = models.CharField(max_length=12, choices=State.choices, default=State.QUEUED)
-    dictionaries = models.ManyToManyField(Dictionary, related_name="runs")
+    dictionaries = models.ManyToManyField(Dictionary, related_name="runs", blank=True)
     corpus = models.ForeignKey(Corpus, on_delete=models.SET_NULL, null=True, blank=True, related_name="runs")
     params = models.JSONField(default=dict)
+    result = models.JSONField(default=dict, blank=True)
     phases = models.JSONField(default=list)
     phase = models.CharField(max_length=60, blank=True, default="")
     unit = models.CharField(max_length=30, blank=True, default="")

@@ -57,6 +57,7 @@ def _card(row: Run, log: tuple[str, ...]) -> RunCard:
         error=row.error,
         remedy=row.remedy,
         log=log,
+        links=tuple(row.result.get("links", ())),
         can_cancel=row.state in Run.ACTIVE and not row.cancel_requested,
         can_resume=row.state in (Run.State.FAILED, Run.State.CANCELLED) or is_stale(row),
     )

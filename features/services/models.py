@@ -15,7 +15,7 @@ from inference.errors import Conflict, InvalidInput
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """What is known of a language model once it was loaded; features.imports reads it from a folder or a hub."""
+    """What is known of a language model once it was loaded; features.additions reads it from a folder or a hub."""
 
     path: str
     revision: str

@@ -8,13 +8,13 @@ lock that ends with its process (inference.tasks), so `start` may take up a run 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.utils import timezone
 
-from features.models import Dictionary, Run, RunLine
+from features.models import Corpus, Dictionary, Run, RunLine
 from features.services.corpora import chosen_corpus
 from features.words import storable
 from inference.errors import Conflict, FacetError, InvalidInput, NotFound
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 BUILD_PHASES = ("read", "encode", "reduce", "decode", "explain", "store")
+ABOUT_DICTIONARIES = frozenset({Run.Kind.BUILD, Run.Kind.EVALUATION})
+UNDER_WAY = {
+    Run.Kind.BUILD: "built",
+    Run.Kind.EVALUATION: "evaluated",
+    Run.Kind.ADDITION: "added",
+    Run.Kind.IMPORT: "imported",
+    Run.Kind.EXPORT: "exported",
+}
 N_TOKENS = 1_000_000
 CONTEXT_SIZE = 128
 MAX_TOKENS = 1_000_000_000
@@ -58,17 +66,43 @@ def create_build(
         raise InvalidInput(f"A build cannot read {n_tokens:,} tokens.", f"Give 1 to {MAX_TOKENS:,}.", n_tokens=n_tokens)
     context_size = min(context_size or CONTEXT_SIZE, model.context_size)
     chosen = chosen_corpus(corpus)
-    _refuse_second([row.id for row in rows])
     sources = ", ".join(row.source for row in rows)
-    run = Run.objects.create(
+    return create(
         kind=Run.Kind.BUILD,
-        title=f"Build {model.slug}: {sources}"[:300],
-        corpus=chosen,
+        title=f"Build {model.slug}: {sources}",
+        phases=BUILD_PHASES,
         params={"n_tokens": n_tokens, "context_size": context_size, "shard_tokens": shard_tokens},
-        phases=list(BUILD_PHASES),
+        corpus=chosen,
+        dictionaries=[row.id for row in rows],
+        user=user,
+    )
+
+
+@transaction.atomic
+def create(
+    *,
+    kind: str,
+    title: str,
+    phases: Sequence[str],
+    params: Mapping[str, Any],
+    corpus: Corpus | None = None,
+    dictionaries: Sequence[int] = (),
+    user: AbstractBaseUser | None = None,
+) -> int:
+    """Queue a run of any kind; return its id. Who asks has checked `params`, and has locked the dictionaries (ids).
+
+    Raises Conflict where a run of the same kind is at work on one of the dictionaries already.
+    """
+    _refuse_second(kind, dictionaries)
+    run = Run.objects.create(
+        kind=kind,
+        title=storable(title)[:300],
+        corpus=corpus,
+        params=dict(params),
+        phases=list(phases),
         created_by=user if user is not None and user.is_authenticated else None,
     )
-    run.dictionaries.set(rows)
+    run.dictionaries.set(dictionaries)
     return run.pk
 
 
@@ -104,6 +138,11 @@ def finish(*, run: int) -> None:
     _end(run, Run.State.DONE)
 
 
+def record(*, run: int, result: Mapping[str, Any]) -> None:
+    """Store what came of a run, JSON-ready; `links` are addresses of pages that show it."""
+    Run.objects.filter(id=run).update(result=dict(result))
+
+
 @transaction.atomic
 def fail(*, run: int, error: FacetError) -> None:
     """Mark a run as failed, with a cause and a remedy; it may be resumed."""
@@ -136,9 +175,9 @@ def resume(*, run: int) -> None:
     if row.state not in (Run.State.FAILED, Run.State.CANCELLED):
         raise Conflict(f"Run {run} is {row.state}.", "Only a run that failed or was cancelled can be resumed.", run=run)
     dictionaries = list(row.dictionaries.select_for_update().values_list("id", flat=True))
-    if not dictionaries:
-        raise Conflict(f"What run {run} was to build is gone.", "Start another build.", run=run)
-    _refuse_second(dictionaries)
+    if row.kind in ABOUT_DICTIONARIES and not dictionaries:
+        raise Conflict(f"The dictionaries of run {run} are gone.", "Start another run.", run=run)
+    _refuse_second(row.kind, dictionaries)
     _queue(row)
 
 
@@ -173,13 +212,13 @@ def _locked(run: int) -> Run:
     return row
 
 
-def _refuse_second(dictionaries: Sequence[int]) -> None:
-    """Raise Conflict where a run is at work on a dictionary; the caller has locked the dictionaries."""
+def _refuse_second(kind: str, dictionaries: Sequence[int]) -> None:
+    """Raise Conflict where a run of this kind is at work on a dictionary; the caller has locked the dictionaries."""
     through = Run.dictionaries.through.objects
-    rows = through.filter(dictionary_id__in=dictionaries, run__state__in=Run.ACTIVE)
+    rows = through.filter(dictionary_id__in=dictionaries, run__kind=kind, run__state__in=Run.ACTIVE)
     if other := rows.select_related("dictionary").first():
         raise Conflict(
-            f"{other.dictionary.source} is being built by run {other.run_id}.",
+            f"{other.dictionary.source} is being {UNDER_WAY[kind]} by run {other.run_id}.",
             "Wait until it is done, or cancel it.",
             run=other.run_id,
         )

@@ -1,6 +1,6 @@
 """What Celery runs: load by id, call, publish. The one package of `inference` that knows Django and `features`.
 
-Live requests (queue `engine`) are acknowledged before they run: nobody waits for one whose worker died. Builds (queue
+Live requests (queue `engine`) are acknowledged before they run: nobody waits for one whose worker died. Runs (queue
 `batch`) are acknowledged after they ran and are safe to deliver twice: a run that another process holds is left alone.
 """
 
@@ -71,14 +71,14 @@ def generate(job: str, payload: dict[str, Any]) -> None:
     _answer(job, answer)
 
 
-@shared_task(name="inference.tasks.build", acks_late=True, reject_on_worker_lost=True)
-def build(run_id: int) -> None:
-    """Run a build, or leave it to the process that holds it."""
-    from features.builds import run_build
+@shared_task(name="inference.tasks.run", acks_late=True, reject_on_worker_lost=True)
+def run(run_id: int) -> None:
+    """Carry a run out, or leave it to the process that holds it."""
+    from features.jobs import work
 
     with working(), holding_run(run_id) as held:
         if held:
-            run_build(run_id)
+            work(run_id)
         else:
             log.info("Run %s is held by another process.", run_id)
 

@@ -74,6 +74,6 @@ def rescue_lost_runs() -> list[int]:
 
 
 def _send(run_id: int) -> None:
-    from inference.tasks import build
+    from inference.tasks import run
 
-    build.apply_async(args=[run_id], queue="batch")
+    run.apply_async(args=[run_id], queue="batch")

@@ -184,7 +184,7 @@ def test_runs_are_sent_to_the_batch_queue(valkey):
     enqueue_run(123)
     [message] = client.lrange("batch", 0, -1)
     client.delete("batch")
-    assert json.loads(message)["headers"]["task"] == "inference.tasks.build"
+    assert json.loads(message)["headers"]["task"] == "inference.tasks.run"
 
 
 def test_a_build_beside_another_is_refused(registered):

@@ -1,0 +1,125 @@
+"""What runs have in common, whatever they do: taken up, reported, and ended with a result or with an error.
+
+A job is `job(run, reporter)`: it works, tells the reporter how far it is, raises Cancelled when `should_stop()` says,
+and may be repeated from the start by another process. `WORK` names the function that carries out each kind of run.
+Jobs need torch or a network: only workers and commands call them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+
+import structlog
+from django.db import InterfaceError, OperationalError, connection
+
+from features import services
+from features.models import Run
+from inference.dashboards.corpus import Cancelled
+from inference.dashboards.results import Progress
+from inference.errors import FacetError
+
+log = structlog.get_logger(__name__)
+
+REPORT_SECONDS = 1.0
+# `module:function` of each kind; the function takes the run's id and `watch`.
+WORK: dict[str, str] = {
+    Run.Kind.BUILD: "features.builds:run_build",
+    Run.Kind.EVALUATION: "features.evaluations:run_evaluation",
+    Run.Kind.ADDITION: "features.additions:run_addition",
+    Run.Kind.IMPORT: "features.imports:run_import",
+    Run.Kind.EXPORT: "features.exports:run_export",
+}
+Watcher = Callable[[Progress, float | None], None]
+Job = Callable[[Run, "Reporter"], None]
+
+
+def silent(progress: Progress, rate: float | None) -> None:
+    """Watch nothing."""
+
+
+def work(run_id: int) -> None:
+    """Carry out a run of any kind; the process must hold it (features.holds)."""
+    kind = Run.objects.filter(id=run_id).values_list("kind", flat=True).first()
+    if kind is None:
+        log.warning("There is no such run.", run=run_id)
+        return
+    module, _, function = WORK[kind].partition(":")
+    getattr(import_module(module), function)(run_id)
+
+
+def carry_out(run_id: int, job: Job, *, watch: Watcher = silent) -> None:
+    """Start a run, do its job, and end it.
+
+    Whatever goes wrong is recorded in the run with a cause and a remedy, and raised again if it is not a FacetError.
+    `watch` is told of progress as the run's page is.
+    """
+    if not services.runs.start(run=run_id):
+        log.info("The run is over; there is nothing to do.", run=run_id)
+        return
+    reporter = Reporter(run_id, watch)
+    try:
+        job(Run.objects.select_related("corpus").get(id=run_id), reporter)
+    except Cancelled:
+        services.runs.log(run=run_id, text="Cancelled; what is finished stays for a later resume.")
+        services.runs.stop(run=run_id)
+    except FacetError as error:
+        log.warning("The run failed.", run=run_id, cause=error.cause)
+        services.runs.fail(run=run_id, error=error)
+    except Exception as error:
+        first_line = str(error).strip().partition("\n")[0] or "no message"
+        failure = FacetError(
+            f"{type(error).__name__}: {first_line[:300]}",
+            "The worker's log has the details. Resume the run, or report it.",
+        )
+        services.runs.fail(run=run_id, error=failure)
+        raise
+    else:
+        services.runs.finish(run=run_id)
+
+
+class Reporter:
+    """Passes progress on to the run, at most once a second and at every change of phase."""
+
+    def __init__(self, run_id: int, watch: Watcher = silent) -> None:
+        self.run_id, self.watch = run_id, watch
+        self.stopping = False
+        self._phase, self._began, self._first = "", 0.0, 0
+        self._reported = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.phase != self._phase:
+            self._phase, self._began, self._first, self._reported = progress.phase, now, progress.done, 0.0
+        if now - self._reported < REPORT_SECONDS and progress.done < progress.total:
+            return
+        self._reported = now
+        seconds = now - self._began
+        rate = (progress.done - self._first) / seconds if seconds > REPORT_SECONDS / 2 else None
+        self.watch(progress, rate)
+        try:
+            self.stopping |= services.runs.progress(
+                run=self.run_id,
+                phase=progress.phase,
+                done=progress.done,
+                total=progress.total,
+                unit=progress.unit,
+                rate=rate,
+            )
+        except (OperationalError, InterfaceError) as error:
+            # Postgres is away for now: the work goes on, and the next report finds it back.
+            log.warning("Progress could not be reported.", run=self.run_id, error=str(error).strip())
+            connection.close()
+
+    def at(self, phase: str, done: int, total: int, unit: str = "") -> None:
+        """Report, and raise Cancelled if the run is to stop."""
+        self(Progress(phase=phase, done=done, total=total, unit=unit))
+        if self.stopping:
+            raise Cancelled
+
+    def should_stop(self) -> bool:
+        return self.stopping
+
+    def say(self, text: str) -> None:
+        services.runs.log(run=self.run_id, text=text)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from features.models import Comment, Dictionary, Explanation, Feature
+from features.origins import group_of
 from features.results import (
     CommentCard,
     ExplanationCard,
@@ -89,7 +90,7 @@ def feature_card(model: str, source: str, index: int, user: AbstractBaseUser | N
         lists=lists_for_feature(dictionary.id, index, user_id),
         previous_index=index - 1 if index else None,
         next_index=index + 1 if index + 1 < dictionary.n_features else None,
-        flags=_flags(feature, n_tokens),
+        flags=_flags(dictionary, feature, n_tokens),
     )
 
 
@@ -207,8 +208,8 @@ def _equal_edges(low: float, high: float, n_bins: int) -> tuple[float, ...]:
     return tuple(low + (high - low) * bin_ / n_bins for bin_ in range(n_bins + 1)) if n_bins else ()
 
 
-def _flags(feature: Feature, n_tokens: int) -> tuple[str, ...]:
-    flags = []
+def _flags(dictionary: Dictionary, feature: Feature, n_tokens: int) -> tuple[str, ...]:
+    flags = ["synthetic"] if dictionary.format == "synthetic" else []
     if not feature.firing_count:
         flags.append("dead")
     elif n_tokens and feature.firing_count > DENSE * n_tokens:

@@ -30,6 +30,7 @@ servers: install  ## start only the embedded Postgres and Valkey
 	@exec $(VENV)/python -m explorer.local servers
 
 test: setup chromium  ## set up, then run every test; ARGS='-k words' chooses
+	@$(VENV)/python -m tests.interop.environments oracles
 	@exec $(VENV)/python -m pytest $(ARGS)
 
 check: setup  ## lint, formatting and types
@@ -43,13 +44,9 @@ bench: setup  ## run the benchmarks; NAME=... chooses one
 screenshots: setup chromium  ## take the README's pictures from the running demonstration
 	@exec $(VENV)/python -m docs.screenshots
 
-interop: setup  ## compare with other packages, in an environment of their own
-	@test -x .local/interop/bin/python || "$(PYTHON)" -m venv .local/interop
-	.local/interop/bin/python -m pip install --quiet -r requirements.lock -r requirements-dev.lock \
-		eai-sparsify pillow python-socketio sae-lens 'transformer-lens<4'
-	@# With what it asks for, dictionary-learning would bring a torchvision that does not fit torch's CPU build.
-	.local/interop/bin/python -m pip install --quiet --no-deps dictionary-learning nnsight==0.3.7
-	.local/interop/bin/python -m pytest -m interop $(ARGS)
+interop: setup  ## compare with every other package, each in an environment of its own
+	@$(VENV)/python -m tests.interop.environments
+	@exec $(VENV)/python -m pytest -m interop $(ARGS)
 
 lock: setup  ## write the locks anew from .venv
 	@$(VENV)/python -m explorer.local.lock

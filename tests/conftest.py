@@ -17,6 +17,8 @@ from explorer.local import addresses, children, ports
 from explorer.local.layout import Layout, lay_out
 from tests.processes import Workers, start_web
 
+pytest_plugins = ("tests.interop.forwarding",)
+
 CHROMIUM = shutil.which(os.environ.get("FACET_CHROMIUM", "chromium"))
 # Nothing that reaches for another host, and nothing that a machine without a screen lacks.
 CHROMIUM_ARGUMENTS = [

@@ -35,7 +35,17 @@ WEB_FRAMEWORK = {"celery", "django", "ninja", "psycopg", "redis"}
 HEAVY = ("torch", "transformers", "triton", "sklearn", "scipy")
 OURS = {"benchmarks", "demo", "docs", "tests", *PACKAGES}
 # Packages that `make interop` and benchmarks install for themselves.
-INTEROP = {"dictionary_learning", "sae_dashboard", "sae_lens", "sparsify", "transformer_lens"}
+INTEROP = {
+    "circuit_tracer",
+    "datasets",
+    "dictionary_learning",
+    "llamascopium",
+    "overcomplete",
+    "sae_dashboard",
+    "sae_lens",
+    "sparsify",
+    "transformer_lens",
+}
 
 MAX_LINES = 500
 TEXT_SUFFIXES = {".py", ".html", ".css", ".js", ".md", ".toml", ".yml", ".yaml", ".lock", ".json", ".svg", ""}

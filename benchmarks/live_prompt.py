@@ -38,7 +38,7 @@ def run() -> list[Result]:
         model.module(input_ids=ids_bt)
         handle.remove()
         x_td = seen[0][0]
-        a_tf = dictionary.activate(x_td @ dictionary.w_enc_fd.T + dictionary.b_enc_f).dense()
+        a_tf = dictionary.activate(dictionary.pre_activations(x_td), x_td).dense()
         best = a_tf[1:].amax(0).topk(TOP)
         a_tf[:, best.indices].T.tolist()
 

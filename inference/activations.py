@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inference.hook_points import HookPoint, Norm, Site
+from inference.hook_points import HookPoint, Norm, Site, parts
 from inference.language_models import LanguageModel
 from inference.norms import normalize, rescale
 
@@ -31,11 +31,14 @@ def capture(
 ) -> dict[str, Tensor]:
     """Run the model and return x_btd at each hook point; the run stops behind the deepest of them.
 
+    At a name that joins several hook points by `+`, their activations lie side by side.
+
     Padding goes on the right. At a hook point that is `spliced` the changed value is returned, except where a norm
     is at work, which is at normalized hook points and at Phi's `hook_mlp_in`: there the value before the change.
     Clone the tensors to train on them: they are inference tensors. Raises UnknownHookPoint.
     """
-    names = list(dict.fromkeys(hook_names))
+    asked = list(dict.fromkeys(hook_names))
+    names = list(dict.fromkeys(part for name in asked for part in parts(name)))
     captured: dict[str, Tensor] = {}
 
     def keep(name: str) -> Visitor:
@@ -48,7 +51,19 @@ def capture(
 
     with visited(model, {name: keep(name) for name in names}), suppress(_AllCaptured):
         model.base(input_ids=ids_bt, attention_mask=attention_mask_bt, use_cache=False)
-    return {name: captured[name] for name in names}
+    return {name: side_by_side(captured, name) for name in asked}
+
+
+def side_by_side(x: Mapping[str, Tensor], hook_name: str) -> Tensor:
+    """Return the activations at a hook point, or those at several joined ones, from what was seen at each."""
+    at_each = [x[part] for part in parts(hook_name)]
+    return at_each[0] if len(at_each) == 1 else torch.cat(at_each, dim=-1)
+
+
+def at_each_point(hook_name: str, y_o: Tensor) -> dict[str, Tensor]:
+    """Return for each of the hook points that a name joins its share of what lies side by side along the last axis."""
+    names = parts(hook_name)
+    return dict(zip(names, y_o.chunk(len(names), dim=-1), strict=True))
 
 
 def spliced(model: LanguageModel, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> AbstractContextManager[None]:

@@ -29,12 +29,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inference.activations import spliced, visited
+from inference.activations import at_each_point, side_by_side, spliced, visited
 from inference.dashboards.encoding import ActivationsNotFinite
 from inference.dashboards.results import ContextTable
 from inference.dictionaries.dictionary import Dictionary
 from inference.dictionaries.sparse import SparseActivations
 from inference.errors import InvalidInput
+from inference.hook_points import parts
 from inference.language_models import LanguageModel
 
 BATCH_CONTEXTS = 16
@@ -188,6 +189,13 @@ def evaluate(
     contexts. Raises ModelWithoutHead, UnknownHookPoint, InvalidInput and ActivationsNotFinite.
     """
     model.check_causal()
+    for source, dictionary in dictionaries.items():
+        if not dictionary.config.reconstructs:
+            raise InvalidInput(
+                f"{source} reconstructs nothing by itself: it only reads, or is one term of a sum.",
+                "Evaluate the others.",
+                source=source,
+            )
     if not (np.diff(contexts.indptr_c) > 1 + contexts.has_bos).any():
         raise InvalidInput("No context has two tokens.", "Give more text.")
     sums = {source: Sums() for source in dictionaries}
@@ -204,20 +212,19 @@ def evaluate(
 @torch.inference_mode()
 def sums_of_batch(model: LanguageModel, dictionaries: Mapping[str, Dictionary], batch: Batch) -> dict[str, Sums]:
     """Return the sums of each dictionary over a batch."""
-    hooks = [hook for d in dictionaries.values() for hook in (d.hook_in, d.hook_out)]
+    hooks = {part for d in dictionaries.values() for hook in (d.hook_in, d.hook_out) for part in parts(hook)}
     x: dict[str, Tensor] = {}
     with visited(model, {hook: partial(x.__setitem__, hook) for hook in hooks}):
         clean_pv = _log_probabilities(model, batch)
     ce_clean = functional.nll_loss(clean_pv, batch.target_p, reduction="sum").item()
     found = {}
     for source, dictionary in dictionaries.items():
-        x_nd = x[dictionary.hook_in][batch.text_bt]
-        f = dictionary.encode(x_nd)
-        guess_no = dictionary.decode(f, x_nd)
+        f, guess_no = _reconstructed(dictionary, side_by_side(x, dictionary.hook_in), batch.text_bt)
         sums = Sums(losses=Losses(predictions=len(batch.target_p), ce_clean=ce_clean))
-        sums.reconstruction.add(f, x[dictionary.hook_out][batch.text_bt], guess_no)
+        sums.reconstruction.add(f, side_by_side(x, dictionary.hook_out)[batch.text_bt], guess_no)
         for name, value_no in (("spliced", guess_no), ("ablated", torch.zeros_like(guess_no))):
-            with spliced(model, {dictionary.hook_out: partial(_put, batch.text_bt, value_no)}):
+            shares = at_each_point(dictionary.hook_out, value_no).items()
+            with spliced(model, {hook: partial(_put, batch.text_bt, share_no) for hook, share_no in shares}):
                 other_pv = _log_probabilities(model, batch)
             ce = functional.nll_loss(other_pv, batch.target_p, reduction="sum").item()
             kl = functional.kl_div(other_pv, clean_pv, reduction="sum", log_target=True).item()
@@ -225,6 +232,19 @@ def sums_of_batch(model: LanguageModel, dictionaries: Mapping[str, Dictionary], 
             setattr(sums.losses, f"kl_{name}", kl)
         found[source] = sums
     return found
+
+
+def _reconstructed(dictionary: Dictionary, x_btd: Tensor, text_bt: Tensor) -> tuple[SparseActivations, Tensor]:
+    """Return the activations and the reconstruction of text tokens; encoders of sequences see what is before them."""
+    if not dictionary.config.is_sequential:
+        x_nd = x_btd[text_bt]
+        f = dictionary.encode(x_nd)
+        return f, dictionary.decode(f, x_nd)
+    # Padding is on the right, where no token of text sees it.
+    lengths = [x_btd.shape[1]] * len(x_btd)
+    x_td, text_t = x_btd.flatten(0, 1), text_bt.flatten()
+    f = dictionary.encode(x_td, lengths)
+    return f.rows(text_t), dictionary.decode(f, x_td, lengths)[text_t]
 
 
 def _log_probabilities(model: LanguageModel, batch: Batch) -> Tensor:

@@ -47,7 +47,8 @@ def prompt_features(
     """
     ranked_t = _ranked_positions(tokens, positions, rank, ignore_bos)
     n_ignored = tokens.n_special if ignore_bos else 0
-    hook_names = {name for d in dictionaries.values() for name in (d.hook_in, d.hook_out)}
+    hook_names = {d.hook_in for d in dictionaries.values()}
+    hook_names |= {d.hook_out for d in dictionaries.values() if d.config.reconstructs}
     n_weight_bytes = model.n_bytes + sum(dictionary.n_bytes for dictionary in dictionaries.values())
     features: list[PromptFeature] = []
     sources = []
@@ -55,7 +56,7 @@ def prompt_features(
     with suited_to(n_weight_bytes=n_weight_bytes, n_tokens=len(tokens), device=model.device):
         x = {name: x_btd[0] for name, x_btd in capture(model, model.ids_bt(tokens), hook_names).items()}
         for source, dictionary in dictionaries.items():
-            activations = dictionary.encode(x[dictionary.hook_in])
+            activations = dictionary.encode(x[dictionary.hook_in], [len(tokens)])
             sources.append(_activity(source, dictionary, activations, x, tokens.n_special))
             firing = _score(activations, ranked_t.to(dictionary.device), rank, (maxima or {}).get(source))
             ranked = _only(firing, (allowed or {}).get(source))
@@ -79,7 +80,7 @@ def feature_activations(
     """Return a_tm on the CPU, the activations of chosen features; zero at BOS unless `ignore_bos` is off."""
     with suited_to(n_weight_bytes=model.n_bytes, n_tokens=len(tokens), device=model.device):
         x_btd = capture(model, model.ids_bt(tokens), [dictionary.hook_in])[dictionary.hook_in]
-        a_tm = dictionary.encode_features(x_btd[0], indices).float().cpu()
+        a_tm = dictionary.encode_features(x_btd[0], indices, [len(tokens)]).float().cpu()
     if ignore_bos:
         a_tm[: tokens.n_special] = 0
     return a_tm
@@ -161,12 +162,11 @@ def _ranked_positions(tokens: Tokens, positions: Sequence[int] | None, rank: str
 def _activity(
     source: str, dictionary: Dictionary, activations: SparseActivations, x: Mapping[str, Tensor], n_special: int
 ) -> SourceActivity:
-    y_to = x[dictionary.hook_out].float()
-    error_to = y_to - dictionary.decode(activations, x[dictionary.hook_in]).float()
-    y_to, error_to = y_to[n_special:], error_to[n_special:]
-    variance = float((y_to - y_to.mean(0)).square().sum())
-    return SourceActivity(
-        source=source,
-        l0=tuple(activations.counts_t.tolist()),
-        explained_variance=1 - float(error_to.square().sum()) / variance if variance > 0 else None,
-    )
+    explained = None
+    if dictionary.config.reconstructs:
+        y_to = x[dictionary.hook_out].float()
+        error_to = y_to - dictionary.decode(activations, x[dictionary.hook_in], [len(y_to)]).float()
+        y_to, error_to = y_to[n_special:], error_to[n_special:]
+        variance = float((y_to - y_to.mean(0)).square().sum())
+        explained = 1 - float(error_to.square().sum()) / variance if variance > 0 else None
+    return SourceActivity(source=source, l0=tuple(activations.counts_t.tolist()), explained_variance=explained)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from inference.activations import at_each_point
 from inference.dictionaries.dictionary import Dictionary
 from inference.errors import InvalidInput
 from inference.values import Edit
@@ -40,7 +41,11 @@ class InvalidStrength(InvalidInput):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Target:
-    """What an operation may know of its feature: decoder row and unit direction at `hook_out`, and its maximum."""
+    """What an operation may know of its feature at one hook point: its maximum, its decoder row, its unit direction.
+
+    Of a feature that writes at several hook points, row and direction are its shares at this one; the direction has
+    length one over all of them.
+    """
 
     dictionary: Dictionary
     feature: int
@@ -79,7 +84,11 @@ def hooks_for(
     for row, edits in enumerate(variants):
         for edit in edits:
             operation, target = _prepare(edit, dictionaries)
-            planned.setdefault(target.dictionary.hook_out, []).append((row, operation, target, edit.strength))
+            rows = at_each_point(target.dictionary.hook_out, target.row_d)
+            units = at_each_point(target.dictionary.hook_out, target.unit_d)
+            for name in rows:
+                share = replace(target, row_d=rows[name], unit_d=units[name])
+                planned.setdefault(name, []).append((row, operation, share, edit.strength))
     return {hook_name: _hook(steps, n_untouched) for hook_name, steps in planned.items()}
 
 

@@ -50,7 +50,7 @@ class SourceActivity:
     """How one dictionary took a prompt: the number of features that fire at each token, and the variance it explains.
 
     `explained_variance` is 1 - sum ||y - y_hat||^2 / sum ||y - mean y||^2 over the tokens that are not BOS, None for
-    fewer than two tokens.
+    fewer than two tokens, and for dictionaries that reconstruct nothing by themselves.
     """
 
     source: str

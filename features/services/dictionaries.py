@@ -9,11 +9,12 @@ from django.db import transaction
 
 from features import partitions
 from features.models import Dictionary, LanguageModel, Release, Run
+from features.origins import stored_config
 from features.selectors.suggestions import no_model
 from features.words import slugify
 from inference.dictionaries import DictionaryConfig, check_fit, read_config
 from inference.errors import Conflict, InvalidInput
-from inference.hook_points import parse
+from inference.hook_points import parse, parts
 
 _SOURCE = re.compile(r"\d+-[A-Za-z0-9_-]+")
 # Short names of sites, as published source ids use them.
@@ -81,18 +82,7 @@ def add_dictionary(
         path=config.path,
         sha256=config.sha256,
         format=config.format,
-        config={
-            "normalize": config.normalize,
-            "subtract_output_bias": config.subtract_output_bias,
-            "scale_by_decoder_norm": config.scale_by_decoder_norm,
-            "prepend_bos": config.prepend_bos,
-            "context_size": config.context_size,
-            "group_sizes": list(config.group_sizes),
-            "evidence": list(config.evidence),
-            "dtype": config.dtype,
-            "model_name": config.model_name,
-            "metadata": dict(config.metadata),
-        },
+        config=stored_config(config),
     )
 
 
@@ -109,7 +99,7 @@ def remove_dictionary(*, dictionary: int) -> None:
 
 
 def _layer(config: DictionaryConfig, n_layers: int) -> int:
-    layer = parse(config.hook_in).layer
+    layer = parse(parts(config.hook_in)[0]).layer
     return n_layers if layer is None else max(0, layer)
 
 
@@ -128,7 +118,7 @@ def _derived_source(config: DictionaryConfig, layer: int) -> str:
     name = folder.name if folder.is_dir() else folder.parent.name
     if _SOURCE.fullmatch(name) and name.startswith(f"{layer}-") and len(name) <= 80:
         return name
-    site = parse(config.hook_in).site
+    site = parse(parts(config.hook_in)[0]).site
     short = "tc" if config.is_transcoder else _SITES.get(site) or slugify(site.removeprefix("hook_"))
     return f"{layer}-{short}-{slugify(config.architecture)}"
 

@@ -1,6 +1,7 @@
 """What a dictionary's weights say without any text: neighbours by decoder direction, and direct effect on the logits.
 
-The effect of a feature is that of its unit output direction d through the final norm's gain g and the unembedding:
+The effect of a feature is that of its unit output direction d through the final norm's gain g and the unembedding; of a
+transcoder that writes at several hook points what it writes counts together, of a crosscoder the last point alone:
 W_U diag(g) d, with d centred first where the norm centres, and then centred over the vocabulary. Directions at heads'
 outputs go through W_O first and those behind the MLP's activation through its output matrix; a transcoder's direction
 is the one that it writes. A norm between the site and the residual stream lends its gain. Scales of norms,
@@ -17,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inference.activations import at_each_point
 from inference.dictionaries.dictionary import Dictionary
-from inference.hook_points import HookPoint, Site
+from inference.hook_points import HookPoint, Site, parts
 from inference.language_models import LanguageModel
 from inference.norms import gain
 
@@ -75,13 +77,13 @@ def logit_effects(model: LanguageModel, dictionary: Dictionary) -> LogitEffects:
         direction_fd = direction_fd * gain_d.float()
     w_u_vd = model.unembedding.weight.float()
     w_u_vd = w_u_vd - w_u_vd.mean(0)
-    parts = [_reduced(chunk_cd @ w_u_vd.T) for chunk_cd in direction_fd.split(_rows(len(w_u_vd)))]
-    return LogitEffects(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    reduced = [_reduced(chunk_cd @ w_u_vd.T) for chunk_cd in direction_fd.split(_rows(len(w_u_vd)))]
+    return LogitEffects(**{name: np.concatenate([part[name] for part in reduced]) for name in reduced[0]})
 
 
 def logit_path(model: LanguageModel, dictionary: Dictionary) -> str:
     """Say in a few words how a dictionary's directions reach the residual stream."""
-    point, site = model.resolve(dictionary.hook_out)
+    point, site = model.resolve(parts(dictionary.hook_out)[-1])
     if site.width != "model":
         return f"through {_writer(model, point, site).module}"
     return "taken as residual directions" if site.normalized else "directions of the residual stream"
@@ -89,8 +91,16 @@ def logit_path(model: LanguageModel, dictionary: Dictionary) -> str:
 
 def _residual_directions(model: LanguageModel, dictionary: Dictionary) -> Tensor:
     """Return the unit decoder rows as directions of the residual stream, [F, D]."""
-    unit_fo = _unit(dictionary.decoder_directions().float())
-    point, site = model.resolve(dictionary.hook_out)
+    shares = at_each_point(dictionary.hook_out, _unit(dictionary.decoder_directions().float()))
+    if dictionary.config.is_transcoder:
+        return torch.stack([_at_point(model, name, share_fd) for name, share_fd in shares.items()]).sum(0)
+    last, share_fd = shares.popitem()
+    return _at_point(model, last, _unit(share_fd))
+
+
+def _at_point(model: LanguageModel, hook_name: str, unit_fo: Tensor) -> Tensor:
+    """Return directions at one hook point as directions of the residual stream."""
+    point, site = model.resolve(hook_name)
     if site.width == "model":
         return _behind_norm(model, site, unit_fo)
     if point.head is not None:

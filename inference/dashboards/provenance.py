@@ -54,7 +54,7 @@ def _dictionary_facts(dictionary: Dictionary) -> dict[str, Any]:
         "hook_in": config.hook_in,
         "hook_out": config.hook_out,
         "normalize": config.normalize,
-        "dtype": str(dictionary.w_enc_fd.dtype),
+        "dtype": str(dictionary.dtype),
     }
 
 

@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from inference.errors import InvalidInput, NotFound
-from inference.hook_points import FAMILIES, resolve
+from inference.hook_points import FAMILIES, parts, resolve
 
 # Architectures that keep the sign of what they select.
 SIGNED = frozenset({"abstopk", "signed_topk"})
+# Architectures that see whole sequences: what a token activates depends on the tokens before it.
+SEQUENTIAL: frozenset[str] = frozenset()
+# Architectures whose features write something else for every input, so that none has a direction of its own.
+WITHOUT_DIRECTIONS: frozenset[str] = frozenset()
+# Architectures that only read.
+WITHOUT_DECODER: frozenset[str] = frozenset()
 
 
 class UnknownDictionary(NotFound):
@@ -52,6 +58,10 @@ class DictionaryConfig:
 
     `tensors` says under which name the file holds each canonical tensor (`formats.tensors`), and the fields from
     `normalize` to `output_scale` how these are put together (`folding`). A transcoder has a `hook_out` of its own.
+    A hook point may be several, joined by `+`; `d_in` and `d_out` are then their widths together, and scales may be
+    one number for each. `path` ends in `#part` where a file or folder holds several dictionaries that are told apart
+    inside it. A `is_summand` dictionary writes one of the terms that add up to what the model computes, as a layer of
+    a cross-layer transcoder does; its siblings are the other parts of the path.
     `group_sizes` are the sizes of a Matryoshka dictionary's nested groups, the most general first. `metadata` holds
     what the layout says beyond these fields, as JSON-ready values, and `evidence` why the dictionary is taken for what
     it is and what was assumed about it, one sentence each.
@@ -71,8 +81,9 @@ class DictionaryConfig:
     normalize: str = "none"
     subtract_output_bias: bool = False
     scale_by_decoder_norm: bool = False
-    input_scale: float = 1.0
-    output_scale: float = 1.0
+    input_scale: float | tuple[float, ...] = 1.0
+    output_scale: float | tuple[float, ...] = 1.0
+    is_summand: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     group_sizes: tuple[int, ...] = ()
     model_name: str = ""
@@ -90,6 +101,26 @@ class DictionaryConfig:
     @property
     def is_transcoder(self) -> bool:
         return self.hook_out != self.hook_in
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether activations depend on earlier tokens, so that whole sequences must be encoded, BOS included."""
+        return self.architecture in SEQUENTIAL
+
+    @property
+    def decodes(self) -> bool:
+        """Whether there is a decoder: without one nothing can be reconstructed or spliced."""
+        return self.architecture not in WITHOUT_DECODER
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether what it decodes is meant to be what the model has at `hook_out`, and not a term of that."""
+        return self.decodes and not self.is_summand
+
+    @property
+    def has_directions(self) -> bool:
+        """Whether a feature writes one direction, by which it can be steered and compared."""
+        return self.decodes and self.architecture not in WITHOUT_DIRECTIONS
 
     @property
     def is_signed(self) -> bool:
@@ -117,7 +148,8 @@ def check_fit(
     `d_heads` is the width of all heads' outputs together; a width that is None is not compared.
     """
     widths = {"model": d_model, "heads": d_heads, "mlp": d_mlp}
-    for hook_name, d_dictionary in ((config.hook_in, config.d_in), (config.hook_out, config.d_out)):
+    ends = [(config.hook_in, config.d_in), *([(config.hook_out, config.d_out)] if config.decodes else [])]
+    for hook_name, d_dictionary in [(name, d // len(parts(both))) for both, d in ends for name in parts(both)]:
         point, site = resolve(FAMILIES[family], hook_name, n_layers=n_layers)
         d_here = None if point.head is not None else widths[site.width]
         if d_here is not None and d_here != d_dictionary:

@@ -1,26 +1,31 @@
 """A dictionary at work: encode, encode chosen features, decode, error term, directions.
 
-Every supported architecture is one form (after https://arxiv.org/abs/2309.08600 and its heirs), once it is folded:
-    h = normalize(x) W_enc.T + b_enc,  a = architecture(h),  y = denormalize(a W_dec + b_out) (+ x W_skip)
-Shape suffixes: T tokens, D input width, O output width, F features, M chosen features, N firings.
+Every architecture is one form (after https://arxiv.org/abs/2309.08600 and its heirs), once it is folded:
+    a = encoder(normalize(x)),  y = denormalize(decoder(a, x))
+and for most of them
+    h = normalize(x) W_enc.T + b_enc,  a = activation(h),  y = denormalize(a W_dec + b_out) (+ x W_skip)
+Where a dictionary reads or writes at several hook points, x and y are the activations there side by side.
+Shape suffixes: T tokens, D input width, O output width, F features, M chosen features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from inference.dictionaries.architectures import ARCHITECTURES, Architecture
+from inference.dictionaries import architectures
+from inference.dictionaries.architectures import Decoder, Encoder
+from inference.dictionaries.architectures.linear import needed
 from inference.dictionaries.config import DictionaryConfig
 from inference.dictionaries.folding import fold
 from inference.dictionaries.formats.tensors import read_tensors
 from inference.dictionaries.normalization import denormalize, normalize
 from inference.dictionaries.sparse import SparseActivations
-from inference.errors import NotFound
+from inference.errors import InvalidInput, NotFound
 
 
 class UnknownFeature(NotFound):
@@ -29,17 +34,25 @@ class UnknownFeature(NotFound):
     code = "unknown-feature"
 
 
+class WithoutDecoder(InvalidInput):
+    """A dictionary that only reads, or whose features have no direction of their own, asked for what it lacks."""
+
+    code = "without-decoder"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dictionary:
-    """Weights of a dictionary on one device. The input's bias is folded into `b_enc_f`; encoder rows are features."""
+    """The two halves of a dictionary on one device.
+
+    `lengths`, how many tokens each sequence has, end to end, is for encoders of sequences: without it all tokens are
+    one sequence. Others encode each token for itself and take no notice.
+    """
 
     config: DictionaryConfig
-    architecture: Architecture
-    w_enc_fd: Tensor
-    b_enc_f: Tensor
-    w_dec_fo: Tensor
-    b_out_o: Tensor
-    w_skip_do: Tensor | None = None
+    encoder: Encoder
+    decoder: Decoder | None
+    device: torch.device
+    dtype: torch.dtype
 
     @property
     def n_features(self) -> int:
@@ -62,78 +75,84 @@ class Dictionary:
         return self.config.hook_out
 
     @property
-    def device(self) -> torch.device:
-        return self.w_enc_fd.device
-
-    @property
     def n_bytes(self) -> int:
-        tensors = (self.w_enc_fd, self.b_enc_f, self.w_dec_fo, self.b_out_o, self.w_skip_do)
-        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        return self.encoder.n_bytes + (0 if self.decoder is None else self.decoder.n_bytes)
 
     @torch.inference_mode()
-    def encode(self, x_td: Tensor) -> SparseActivations:
+    def encode(self, x_td: Tensor, lengths: Sequence[int] | None = None) -> SparseActivations:
         """Return the activations of all features."""
-        return self.architecture.encode(self._input(x_td), self.w_enc_fd, self.b_enc_f)
+        return self.encoder.encode(self._input(x_td), **self._sequences(x_td, lengths))
 
     @torch.inference_mode()
-    def encode_features(self, x_td: Tensor, indices_m: Sequence[int] | Tensor) -> Tensor:
+    def encode_features(
+        self, x_td: Tensor, indices_m: Sequence[int] | Tensor, lengths: Sequence[int] | None = None
+    ) -> Tensor:
         """Return a_tm: the chosen columns of `encode`, without computing the others where the architecture allows."""
-        return self.architecture.encode_features(
-            self._input(x_td), self.w_enc_fd, self.b_enc_f, self._indices(indices_m)
-        )
+        indices_m = self._indices(indices_m)
+        return self.encoder.encode_features(self._input(x_td), indices_m, **self._sequences(x_td, lengths))
 
     @torch.inference_mode()
-    def pre_activations(self, x_td: Tensor) -> Tensor:
+    def pre_activations(self, x_td: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
         """Return h_tf, what the architecture decides on: dense, so give it few tokens at a time."""
-        return torch.addmm(self.b_enc_f, self._input(x_td), self.w_enc_fd.T)
+        return self.encoder.pre_activations(self._input(x_td), **self._sequences(x_td, lengths))
 
     @torch.inference_mode()
-    def activate(self, h_tf: Tensor, x_td: Tensor | None = None) -> SparseActivations:
-        """Return what `encode` returns, from the pre-activations: for those who look at both.
+    def activate(self, h_tf: Tensor, x_td: Tensor, lengths: Sequence[int] | None = None) -> SparseActivations:
+        """Return what `encode` returns, from pre-activations and their input: for those who look at both.
 
-        Architectures in which features explain away what others see (matching pursuit) need the input itself.
+        Most architectures need the pre-activations alone; where features explain away what others see, the input.
         """
-        if hasattr(self.architecture, "activate"):
-            return self.architecture.activate(h_tf)
-        return self.encode(_needed(x_td))
+        return self.encoder.activate(h_tf, self._input(x_td), **self._sequences(x_td, lengths))
 
     @torch.inference_mode()
-    def decode(self, activations: SparseActivations, x_td: Tensor | None = None) -> Tensor:
-        """Return y_to. Dictionaries that normalize their input or skip it to the output need that input too."""
-        y_to = self.b_out_o + functional.embedding_bag(
-            activations.indices_n,
-            self.w_dec_fo,
-            activations.indptr,
-            mode="sum",
-            per_sample_weights=activations.values_n,
-            include_last_offset=True,
-        )
-        if self.w_skip_do is not None:
-            y_to = torch.addmm(y_to, _needed(x_td).to(y_to.dtype), self.w_skip_do)
+    def decode(
+        self, activations: SparseActivations, x_td: Tensor | None = None, lengths: Sequence[int] | None = None
+    ) -> Tensor:
+        """Return y_to; raise WithoutDecoder.
+
+        Dictionaries that normalize their input, skip it to the output, or write what depends on it need it too.
+        """
+        if self.decoder is None:
+            raise self._lacks("no decoder")
+        y_to = self.decoder.decode(activations, x_td, lengths)
         if self.config.normalize != "none" and not self.config.is_transcoder:
-            y_to = denormalize(self.config.normalize, y_to, _needed(x_td).to(y_to.dtype))
+            y_to = denormalize(self.config.normalize, y_to, needed(x_td).to(y_to.dtype))
         return y_to
 
-    def reconstruct(self, x_td: Tensor) -> Tensor:
-        """Return decode(encode(x_td))."""
-        return self.decode(self.encode(x_td), x_td)
+    def reconstruct(self, x_td: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        """Return decode(encode(x_td)); raise WithoutDecoder."""
+        return self.decode(self.encode(x_td, lengths), x_td, lengths)
 
-    def error(self, x_td: Tensor, y_to: Tensor | None = None) -> Tensor:
+    def error(self, x_td: Tensor, y_to: Tensor | None = None, lengths: Sequence[int] | None = None) -> Tensor:
         """Return what the dictionary misses: y_to, its true output (for an SAE its input), less the reconstruction."""
-        return (x_td if y_to is None else y_to) - self.reconstruct(x_td)
+        return (x_td if y_to is None else y_to) - self.reconstruct(x_td, lengths)
 
     def decoder_directions(self, indices_m: Sequence[int] | Tensor | None = None) -> Tensor:
-        """Return d_mo, the rows that activations multiply, at their own length."""
-        return self.w_dec_fo if indices_m is None else self.w_dec_fo[self._indices(indices_m)]
+        """Return d_mo, the rows that activations multiply, at their own length; raise WithoutDecoder."""
+        if self.decoder is None or not self.config.has_directions:
+            raise self._lacks("no decoder directions")
+        return self.decoder.directions(self._indices(indices_m))
 
     def encoder_directions(self, indices_m: Sequence[int] | Tensor | None = None) -> Tensor:
         """Return e_md, the rows that inputs are projected on."""
-        return self.w_enc_fd if indices_m is None else self.w_enc_fd[self._indices(indices_m)]
+        return self.encoder.directions(self._indices(indices_m))
 
     def _input(self, x_td: Tensor) -> Tensor:
-        return normalize(self.config.normalize, x_td.to(self.w_enc_fd.dtype))
+        return normalize(self.config.normalize, x_td.to(self.dtype))
 
-    def _indices(self, indices_m: Sequence[int] | Tensor) -> Tensor:
+    def _sequences(self, x_td: Tensor, lengths: Sequence[int] | None) -> dict[str, Any]:
+        return {"lengths": lengths or [len(x_td)]} if self.config.is_sequential else {}
+
+    def _lacks(self, what: str) -> WithoutDecoder:
+        return WithoutDecoder(
+            f"A dictionary of the architecture {self.config.architecture} has {what}.",
+            "Read its activations; steer and reconstruct with another.",
+            architecture=self.config.architecture,
+        )
+
+    def _indices(self, indices_m: Sequence[int] | Tensor | None) -> Tensor | slice:
+        if indices_m is None:
+            return slice(None)
         indices_m = torch.as_tensor(indices_m, dtype=torch.int64, device=self.device)
         if len(indices_m) and not 0 <= int(indices_m.min()) <= int(indices_m.max()) < self.n_features:
             raise UnknownFeature(
@@ -147,21 +166,13 @@ class Dictionary:
 
 def load(config: DictionaryConfig, *, device: object = None, dtype: str = "float32") -> Dictionary:
     """Read the weights of a config onto a device; raise DamagedDictionary where they are not finite."""
-    tensors = fold(config, read_tensors(config))
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    tensors = {name: tensor.to(device, getattr(torch, dtype)) for name, tensor in tensors.items()}
+    folded = fold(config, read_tensors(config))
+    to = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    tensors = {name: tensor.to(to, getattr(torch, dtype)) for name, tensor in folded.items()}
     return Dictionary(
         config=config,
-        architecture=ARCHITECTURES[config.architecture](config, tensors),
-        w_enc_fd=tensors["w_enc_fd"],
-        b_enc_f=tensors["b_enc_f"],
-        w_dec_fo=tensors["w_dec_fo"],
-        b_out_o=tensors["b_out_o"],
-        w_skip_do=tensors.get("w_skip_do"),
+        encoder=architectures.encoder(config, tensors),
+        decoder=architectures.decoder(config, tensors),
+        device=to,
+        dtype=getattr(torch, dtype),
     )
-
-
-def _needed(x_td: Tensor | None) -> Tensor:
-    if x_td is None:
-        raise TypeError("This dictionary needs its input for that: pass x_td.")
-    return x_td

@@ -8,7 +8,9 @@ Shape suffixes: D input width, O output width, F features.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from inference.dictionaries.architectures.gated import as_jumprelu
 from inference.dictionaries.config import DictionaryConfig
@@ -23,6 +25,9 @@ def fold(config: DictionaryConfig, stored: dict[str, Tensor]) -> dict[str, Tenso
     w_dec_fo = tensors["w_dec_fo"]
     tensors.setdefault("b_enc_f", w_dec_fo.new_zeros(config.n_features))
     tensors.setdefault("b_out_o", w_dec_fo.new_zeros(config.d_out))
+    for name in {"b_out_o", "w_skip_do"} & set(tensors):
+        # What is as wide as one hook point belongs to the first of several.
+        tensors[name] = functional.pad(tensors[name], (0, config.d_out - tensors[name].shape[-1]))
     if config.subtract_output_bias:
         tensors["b_in_d"] = tensors["b_out_o"]
     _fold_thresholds(config, tensors)
@@ -56,12 +61,20 @@ def _fold_scales(config: DictionaryConfig, tensors: dict[str, Tensor]) -> None:
     (s x - b) W = (x - b / s) (s W); activations themselves, their biases and thresholds stay as they are.
     """
     if config.input_scale != 1:
-        tensors["w_enc_fd"].mul_(config.input_scale)
+        scale_d = _spread(config.input_scale, config.d_in)
+        tensors["w_enc_fd"].mul_(scale_d)
         if "b_in_d" in tensors:
-            tensors["b_in_d"] = tensors["b_in_d"] / config.input_scale
+            tensors["b_in_d"] = tensors["b_in_d"] / scale_d
     if config.output_scale != 1:
-        tensors["w_dec_fo"].div_(config.output_scale)
-        tensors["b_out_o"] = tensors["b_out_o"] / config.output_scale
+        scale_o = _spread(config.output_scale, config.d_out)
+        tensors["w_dec_fo"].div_(scale_o)
+        tensors["b_out_o"] = tensors["b_out_o"] / scale_o
+
+
+def _spread(scale: float | tuple[float, ...], width: int) -> Tensor:
+    """Return one factor for each coordinate, from one for all or one for each hook point."""
+    scale_p = torch.tensor(scale if isinstance(scale, tuple) else (scale,))
+    return scale_p.repeat_interleave(width // len(scale_p))
 
 
 def _fold_decoder_norms(tensors: dict[str, Tensor]) -> None:

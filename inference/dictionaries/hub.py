@@ -1,4 +1,4 @@
-"""Dictionaries by hub id: `owner/name`, with `@commit` and `:folder/inside` where they are wanted.
+"""Dictionaries by hub id: `owner/name`, with `@commit`, `:folder/inside` and `#part` where they are wanted.
 
 What the hub's cache on this machine has is taken from there, without a network. Without the hub's client, or without a
 network, there is an error within seconds.
@@ -16,7 +16,7 @@ from inference.dictionaries.formats import MAX_SUGGESTIONS
 from inference.dictionaries.storage import SUFFIXES
 from inference.errors import InvalidInput, Unavailable
 
-HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?::(?P<inside>[^:]*))?")
+HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?::(?P<inside>[^:#]*))?(?P<part>#.*)?")
 TIMEOUT_SECONDS = 5.0
 
 
@@ -39,16 +39,19 @@ def local_path(path_or_id: str, *, endpoint: str | None = None) -> Path:
     path nor an id is returned, for `read_config` to explain.
     """
     match = HUB_ID.fullmatch(path_or_id)
-    if Path(path_or_id).exists() or match is None or path_or_id.startswith((".", "~")):
+    there = Path(path_or_id.rpartition("#")[0] or path_or_id).exists()
+    if there or match is None or path_or_id.startswith((".", "~")):
         return Path(path_or_id).expanduser()
     try:
         from huggingface_hub import HfApi, constants, errors, snapshot_download
     except ImportError as error:
         raise _no_hub(path_or_id, "the hub's client is not installed") from error
     repo, revision, inside = match["repo"], match["revision"], (match["inside"] or "").strip("/")
+    part = match["part"] or ""
     wanted = [f"{inside}/*", inside] if inside else ["*"]
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=True)) / inside
+        folder = snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=True)
+        return Path(f"{Path(folder) / inside}{part}")
     except errors.LocalEntryNotFoundError:
         pass
     if constants.HF_HUB_OFFLINE:
@@ -65,7 +68,7 @@ def local_path(path_or_id: str, *, endpoint: str | None = None) -> Path:
         raise _no_hub(path_or_id, "the hub has no such repository, or not for you") from error
     except (errors.HTTPError, OSError) as error:
         raise _no_hub(path_or_id, f"the hub does not answer ({type(error).__name__})") from error
-    return Path(folder) / inside
+    return Path(f"{Path(folder) / inside}{part}")
 
 
 def check_download(path_or_id: str, sizes: dict[str, int], *, free_bytes: int) -> None:

@@ -83,6 +83,13 @@ class SparseActivations:
         a_tf[self.tokens_n, self.indices_n] = self.values_n
         return a_tf
 
+    def rows(self, kept_t: Tensor) -> SparseActivations:
+        """Return the activations of the tokens where a mask is set."""
+        kept_n = kept_t.repeat_interleave(self.counts_t, output_size=len(self.indices_n))
+        return SparseActivations(
+            _indptr(self.counts_t[kept_t]), self.indices_n[kept_n], self.values_n[kept_n], self.n_features
+        )
+
     def columns(self, indices_m: Tensor) -> Tensor:
         """Return a_tm, the activations of chosen features."""
         slot_f = indices_m.new_full((self.n_features,), -1)

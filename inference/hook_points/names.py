@@ -42,6 +42,11 @@ def family_of(model_type: str, config: object) -> Family | None:
     return next((family for family in FAMILIES.values() if family.covers(model_type, config)), None)
 
 
+def parts(name: str) -> tuple[str, ...]:
+    """Return the hook points that a name joins by `+`, whose activations lie side by side; one for a plain name."""
+    return tuple(name.split("+"))
+
+
 def parse(name: str) -> HookPoint:
     """Split a hook point's name; raise UnknownHookPoint for what no family calls so."""
     if name in OUTSIDE_BLOCKS:

@@ -85,4 +85,4 @@ def test_config_is_in_the_layout_of_saelens(source, model):
 @pytest.mark.parametrize("source", SOURCES)
 def test_decoder_rows_have_unit_norm(source):
     dictionary = load_dictionary(DEMO / "dictionaries" / source, device="cpu")
-    torch.testing.assert_close(dictionary.w_dec_fo.norm(dim=1), torch.ones(dictionary.n_features))
+    torch.testing.assert_close(dictionary.decoder.w_dec_fo.norm(dim=1), torch.ones(dictionary.n_features))

@@ -52,7 +52,7 @@ def test_everything_is_written(built):
 def test_dictionaries_are_sparse_and_of_unit_norm(built, plan):
     out, found = built
     dictionary = load_dictionary(out / "dictionaries" / plan.source, device="cpu")
-    torch.testing.assert_close(dictionary.w_dec_fo.norm(dim=1), torch.ones(plan.features))
+    torch.testing.assert_close(dictionary.decoder.w_dec_fo.norm(dim=1), torch.ones(plan.features))
     assert (dictionary.hook_in, dictionary.hook_out) == (plan.hook_in, plan.hook_out)
     assert 0 < found["dictionaries"][plan.source]["l0_mean"] < plan.features / 2
 

@@ -37,6 +37,14 @@ def test_captured_parts_add_up_to_the_residual_stream(model, ids_bt):
         torch.testing.assert_close(x[f"{block}.hook_resid_post"], mid + x[f"{block}.hook_mlp_out"])
 
 
+def test_joined_hook_points_lie_side_by_side(model, ids_bt):
+    joined = "blocks.1.hook_resid_post+blocks.0.attn.hook_z"
+    x = capture(model, ids_bt, [joined, "blocks.0.hook_resid_post"])
+    alone = capture(model, ids_bt, joined.split("+"))
+    assert list(x) == [joined, "blocks.0.hook_resid_post"]
+    assert torch.equal(x[joined], torch.cat(list(alone.values()), dim=-1))
+
+
 def test_normalized_captures_come_before_gain_and_bias(model, ids_bt):
     x_btd = capture(model, ids_bt, ["blocks.1.ln2.hook_normalized"])["blocks.1.ln2.hook_normalized"]
     torch.testing.assert_close(x_btd.pow(2).mean(-1), torch.ones(ids_bt.shape), atol=1e-3, rtol=0)

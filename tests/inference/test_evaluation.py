@@ -10,7 +10,9 @@ import torch
 from inference.dashboards.corpus import read_contexts
 from inference.dashboards.encoding import ActivationsNotFinite
 from inference.dashboards.results import DocumentRef
+from inference.dictionaries import load_dictionary
 from inference.dictionaries.architectures.jumprelu import JumpReLU
+from inference.dictionaries.architectures.linear import LinearDecoder, LinearEncoder
 from inference.dictionaries.sparse import SparseActivations
 from inference.evaluation import Reconstruction, Sums, evaluate
 from inference.language_models import ModelWithoutHead
@@ -43,8 +45,8 @@ def quantile(values, share):
 def reference(module, dictionary, contexts, *, read, write, into, reads_input_of=None, k=None):
     """Compute every figure one context at a time in float64, with hooks of torch and sums over lists."""
     module = copy.deepcopy(module).double()
-    w_enc, b_enc = dictionary.w_enc_fd.double(), dictionary.b_enc_f.double()
-    w_dec, b_out = dictionary.w_dec_fo.double(), dictionary.b_out_o.double()
+    w_enc, b_enc = dictionary.encoder.w_enc_fd.double(), dictionary.encoder.b_enc_f.double()
+    w_dec, b_out = dictionary.decoder.w_dec_fo.double(), dictionary.decoder.b_out_o.double()
     first = int(contexts.has_bos)
     l0, xs, errors, counts = [], [], [], 0
     sums = dict.fromkeys(("ce_clean", "ce_spliced", "ce_ablated", "kl_spliced", "kl_ablated"), 0.0)
@@ -137,9 +139,8 @@ WHERE = {
 
 def doubled(model, dictionary):
     """Return both in float64."""
-    names = ("w_enc_fd", "b_enc_f", "w_dec_fo", "b_out_o")
-    tensors = {name: getattr(dictionary, name).double() for name in names}
-    return replace(model, module=copy.deepcopy(model.module).double()), replace(dictionary, **tensors)
+    module = copy.deepcopy(model.module).double()
+    return replace(model, module=module), load_dictionary(dictionary.config.path, device="cpu", dtype="float64")
 
 
 # Norms are computed in float32 in any case, and so is TopK. Random models make shares large, and firings next to zero.
@@ -170,11 +171,8 @@ def plain(dictionary, w_enc_fd, w_dec_fo):
     return replace(
         dictionary,
         config=config,
-        architecture=JumpReLU(threshold_f=torch.zeros(len(w_enc_fd))),
-        w_enc_fd=w_enc_fd,
-        b_enc_f=torch.zeros(len(w_enc_fd)),
-        w_dec_fo=w_dec_fo,
-        b_out_o=torch.zeros(w_dec_fo.shape[1]),
+        encoder=LinearEncoder(w_enc_fd, torch.zeros(len(w_enc_fd)), JumpReLU(torch.zeros(len(w_enc_fd)))),
+        decoder=LinearDecoder(w_dec_fo, torch.zeros(w_dec_fo.shape[1])),
     )
 
 
@@ -192,7 +190,7 @@ def test_the_identity_recovers_everything(model, dictionaries, contexts):
 
 def test_zeros_recover_nothing(model, dictionaries, contexts):
     dictionary = dictionaries["relu"]
-    silent = plain(dictionary, dictionary.w_enc_fd, torch.zeros_like(dictionary.w_dec_fo))
+    silent = plain(dictionary, dictionary.encoder.w_enc_fd, torch.zeros_like(dictionary.decoder.w_dec_fo))
     found = evaluate(model, {"silent": silent}, contexts(model))["silent"]
     assert (found.ce_recovered, found.kl_score) == (0.0, 0.0)
     assert found.ce_spliced == found.ce_ablated != found.ce_clean
@@ -227,7 +225,7 @@ def test_an_encoder_is_refused(models, gpt2, dictionaries, contexts):
 
 def test_numbers_that_are_not_finite_are_named(gpt2, dictionaries, contexts):
     dictionary = dictionaries["relu"]
-    broken = plain(dictionary, dictionary.w_enc_fd, torch.full_like(dictionary.w_dec_fo, 1e38))
+    broken = plain(dictionary, dictionary.encoder.w_enc_fd, torch.full_like(dictionary.decoder.w_dec_fo, 1e38))
     with pytest.raises(ActivationsNotFinite) as error:
         evaluate(gpt2, {"broken": broken}, contexts(gpt2))
     assert error.value.details["source"] == "broken"

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from inference.activations import capture, spliced
+from inference.dictionaries.architectures.linear import LinearDecoder
 from inference.dictionaries.dictionary import UnknownFeature
 from inference.steering import OPERATIONS, Edit, InvalidStrength, UnknownOperation, hooks_for
 from tests.tiny import TEXT
@@ -31,6 +34,21 @@ def test_add_moves_by_strength_times_maximum_along_the_unit_direction(model, ids
     assert torch.equal(moved_td[0], torch.zeros_like(row_d))
     expected_td = (2.0 * 5.0 * row_d / row_d.norm()).expand_as(moved_td[1:])
     torch.testing.assert_close(moved_td[1:], expected_td, atol=1e-5, rtol=1e-4)
+
+
+def test_a_feature_of_several_hook_points_adds_its_share_at_each(model, ids_bt, dictionaries):
+    both = ["blocks.0.hook_resid_pre", "blocks.1.hook_resid_post"]
+    decoder = LinearDecoder(torch.randn(5, 2 * model.d_model), torch.zeros(2 * model.d_model))
+    config = replace(dictionaries["topk"].config, hook_out="+".join(both), n_features=5)
+    hooks = hooks_for(
+        {"both": replace(dictionaries["topk"], config=config, decoder=decoder)}, [[edit("both")]], n_untouched=1
+    )
+    row_d = decoder.w_dec_fo[3]
+    moves = dict(zip(both, (10.0 * row_d / row_d.norm()).chunk(2), strict=True))
+    zeros_btd = torch.zeros(1, 4, model.d_model)
+    assert list(hooks) == both
+    for name, hook in hooks.items():
+        torch.testing.assert_close(hook(zeros_btd)[0, 1:], moves[name].expand(3, -1))
 
 
 @pytest.mark.parametrize("key", ["topk", "jumprelu", "relu", "attention", "transcoder"])

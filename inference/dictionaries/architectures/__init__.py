@@ -1,20 +1,21 @@
-"""How pre-activations become activations: one small module for each architecture.
+"""How inputs become activations, and activations outputs: one small module for each architecture.
 
-An architecture turns normalized inputs and an encoder into sparse activations, all of them or those of chosen
-features; the two agree, TopK's competition between features included.
+Most dictionaries are a `LinearEncoder` with an activation of their own and a `LinearDecoder` (`linear`); architectures
+that are not linear before or behind their features bring an encoder or a decoder of their own.
 
-Shape suffixes: T tokens, D input width, F features, M chosen features. `w_enc_fd` holds one feature per row.
+Shape suffixes: T tokens, D input width, O output width, F features, M chosen features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from torch import Tensor
 
 from inference.dictionaries.architectures.groupmax import GroupMax
 from inference.dictionaries.architectures.jumprelu import JumpReLU
+from inference.dictionaries.architectures.linear import Activation, LinearDecoder, LinearEncoder
 from inference.dictionaries.architectures.matching_pursuit import MatchingPursuit
 from inference.dictionaries.architectures.signed_topk import SignedTopK
 from inference.dictionaries.architectures.topk import TopK
@@ -22,34 +23,83 @@ from inference.dictionaries.config import DictionaryConfig
 from inference.dictionaries.sparse import SparseActivations
 
 
-class Architecture(Protocol):
-    """The nonlinear part of a dictionary."""
+class Encoder(Protocol):
+    """What turns inputs, already normalized, into activations.
 
-    def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
+    Encoders of sequences (`DictionaryConfig.is_sequential`) take one more argument each, `lengths`: how many tokens
+    each sequence has, end to end.
+    """
+
+    @property
+    def n_bytes(self) -> int: ...
+
+    def encode(self, x_td: Tensor) -> SparseActivations:
         """Return the activations of all features."""
         ...
 
-    def encode_features(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor, indices_m: Tensor) -> Tensor:
+    def encode_features(self, x_td: Tensor, indices_m: Tensor) -> Tensor:
         """Return a_tm, equal to the chosen columns of `encode`."""
         ...
 
+    def pre_activations(self, x_td: Tensor) -> Tensor:
+        """Return h_tf, what decides: the higher, the nearer to firing."""
+        ...
 
-class DecidesByPreActivations(Architecture, Protocol):
-    """An architecture whose activations follow from pre-activations alone."""
+    def activate(self, h_tf: Tensor, x_td: Tensor) -> SparseActivations:
+        """Return what `encode` returns for x_td, whose pre-activations are known."""
+        ...
 
-    def activate(self, h_tf: Tensor) -> SparseActivations:
-        """Return the activations that pre-activations of all features lead to."""
+    def directions(self, indices_m: Tensor | slice) -> Tensor:
+        """Return e_md, what inputs are projected on first."""
         ...
 
 
-def _jumprelu(config: DictionaryConfig, tensors: Mapping[str, Tensor]) -> JumpReLU:
+class Decoder(Protocol):
+    """What turns activations into outputs, before these are brought back to the input's units."""
+
+    @property
+    def n_bytes(self) -> int: ...
+
+    def decode(self, activations: SparseActivations, x_td: Tensor | None, lengths: Sequence[int] | None) -> Tensor:
+        """Return y_to; raise TypeError without the input where that is needed. `lengths` are those of sequences."""
+        ...
+
+    def directions(self, indices_m: Tensor | slice) -> Tensor:
+        """Return d_mo, what one unit of each chosen feature adds; only where `DictionaryConfig.has_directions`."""
+        ...
+
+
+Tensors = Mapping[str, Tensor]
+
+
+def encoder(config: DictionaryConfig, tensors: Tensors) -> Encoder:
+    """Return the encoder of a dictionary from its folded tensors."""
+    if config.architecture in ENCODERS:
+        return ENCODERS[config.architecture](config, tensors)
+    activation = ACTIVATIONS[config.architecture](config, tensors)
+    return LinearEncoder(tensors["w_enc_fd"], tensors["b_enc_f"], activation)
+
+
+def decoder(config: DictionaryConfig, tensors: Tensors) -> Decoder | None:
+    """Return the decoder of a dictionary from its folded tensors, None for one that only reads."""
+    if not config.decodes:
+        return None
+    return DECODERS.get(config.architecture, _linear_decoder)(config, tensors)
+
+
+def _linear_decoder(config: DictionaryConfig, tensors: Tensors) -> LinearDecoder:
+    return LinearDecoder(tensors["w_dec_fo"], tensors["b_out_o"], tensors.get("w_skip_do"))
+
+
+def _jumprelu(config: DictionaryConfig, tensors: Tensors) -> JumpReLU:
     threshold_f = tensors["threshold_f"]
     return JumpReLU(threshold_f.clamp(min=0) if config.options.get("relu", True) else threshold_f)
 
 
-def _matching_pursuit(config: DictionaryConfig, tensors: Mapping[str, Tensor]) -> MatchingPursuit:
+def _matching_pursuit(config: DictionaryConfig, tensors: Tensors) -> MatchingPursuit:
     options = config.options
     return MatchingPursuit(
+        w_fd=tensors["w_enc_fd"],
         b_in_d=tensors.get("b_in_d"),
         residual_threshold=options["residual_threshold"],
         max_steps=options["max_iterations"] or config.d_in,
@@ -58,7 +108,7 @@ def _matching_pursuit(config: DictionaryConfig, tensors: Mapping[str, Tensor]) -
 
 
 # Tensors are folded: a gated dictionary has become a JumpReLU, and so has BatchTopK with the threshold it saved.
-ARCHITECTURES: dict[str, Callable[[DictionaryConfig, Mapping[str, Tensor]], Architecture]] = {
+ACTIVATIONS: dict[str, Callable[[DictionaryConfig, Tensors], Activation]] = {
     "relu": lambda config, tensors: JumpReLU(tensors["b_enc_f"].new_zeros(config.n_features)),
     "topk": lambda config, tensors: TopK(config.k or 0),
     "jumprelu": _jumprelu,
@@ -68,5 +118,7 @@ ARCHITECTURES: dict[str, Callable[[DictionaryConfig, Mapping[str, Tensor]], Arch
     "groupmax": lambda config, tensors: GroupMax(config.k or 0),
     "abstopk": lambda config, tensors: SignedTopK(config.k or 0, by_magnitude=True),
     "signed_topk": lambda config, tensors: SignedTopK(config.k or 0, by_magnitude=False),
-    "matching_pursuit": _matching_pursuit,
 }
+# Architectures with more before their features than one product, and with more behind them.
+ENCODERS: dict[str, Callable[[DictionaryConfig, Tensors], Encoder]] = {"matching_pursuit": _matching_pursuit}
+DECODERS: dict[str, Callable[[DictionaryConfig, Tensors], Decoder]] = {}

@@ -4,7 +4,7 @@
 
 The encoder is the decoder's transpose. A token is done after a step that added no new feature, whose value still
 counts, or once |r| falls below the residual threshold, or after a number of steps, which is D where none is given.
-Follows SAELens 6.54; overcomplete's variant (a fixed number of signed steps) is another architecture.
+Follows SAELens 6.54; `fixed_pursuit` is what ITDA and overcomplete make of it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,40 @@ CHUNK_ELEMENTS = 1 << 22
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MatchingPursuit:
-    """What is subtracted first, if anything is, and when to stop."""
+    """The directions, what is subtracted first, if anything is, and when to stop."""
 
+    w_fd: Tensor
     b_in_d: Tensor | None
     residual_threshold: float
     max_steps: int
     stop_on_repeat: bool
 
-    def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
-        rows = max(1, CHUNK_ELEMENTS // len(b_enc_f))
-        return SparseActivations.concatenate([self._pursue(x_cd, w_enc_fd) for x_cd in x_td.split(rows)])
+    @property
+    def n_bytes(self) -> int:
+        return self.w_fd.nbytes
 
-    def encode_features(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor, indices_m: Tensor) -> Tensor:
-        return self.encode(x_td, w_enc_fd, b_enc_f).columns(indices_m)
+    def encode(self, x_td: Tensor) -> SparseActivations:
+        rows = max(1, CHUNK_ELEMENTS // len(self.w_fd))
+        return SparseActivations.concatenate([self._pursue(x_cd) for x_cd in x_td.split(rows)])
 
-    def _pursue(self, x_td: Tensor, w_fd: Tensor) -> SparseActivations:
-        r_td = x_td.clone() if self.b_in_d is None else x_td - self.b_in_d
+    def encode_features(self, x_td: Tensor, indices_m: Tensor) -> Tensor:
+        return self.encode(x_td).columns(indices_m)
+
+    def pre_activations(self, x_td: Tensor) -> Tensor:
+        """Return the projections of which the first step takes the largest."""
+        return self._centred(x_td) @ self.w_fd.T
+
+    def activate(self, h_tf: Tensor, x_td: Tensor) -> SparseActivations:
+        return self.encode(x_td)
+
+    def directions(self, indices_m: Tensor | slice) -> Tensor:
+        return self.w_fd[indices_m]
+
+    def _centred(self, x_td: Tensor) -> Tensor:
+        return x_td if self.b_in_d is None else x_td - self.b_in_d
+
+    def _pursue(self, x_td: Tensor) -> SparseActivations:
+        w_fd, r_td = self.w_fd, self._centred(x_td).clone()
         a_tf = x_td.new_zeros(len(x_td), len(w_fd))
         # The tokens that are not done.
         rows_r = torch.arange(len(x_td), device=x_td.device)

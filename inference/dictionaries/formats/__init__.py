@@ -3,7 +3,9 @@
 A layout is a small module: `LAYOUT` says what it looks like, `ARCHITECTURES` maps its names of architectures to ours,
 `detect` tells whether it fits a place, and why, and `read_config` returns the facts, among them which stored tensor is
 which canonical one (`formats.tensors`). None of it needs torch. A layout that is not detected by the names of its files
-comes behind those that are.
+comes behind those that are. A layout in which one file or folder holds several dictionaries also has `parts`, which
+returns what may follow `#` behind its path, nothing where there is but one; `read_config` is then given a place with a
+part.
 """
 
 from __future__ import annotations
@@ -56,13 +58,14 @@ def read_config(path: str | Path) -> DictionaryConfig:
 
     Raises UnknownDictionary, SeveralDictionaries, UnsupportedDictionary, DamagedDictionary, RefusedPickle.
     """
-    place = Place(Path(path))
+    place = Place.named(path)
     if not place.path.exists():
         raise UnknownDictionary(f"There is nothing at {path}.", "Check the path.", path=str(path))
     verdicts = {}
     for name, module in FORMATS.items():
         verdicts[name] = module.detect(place)
         if verdicts[name].fits:
+            _check_part(place, _parts(module, place))
             return module.read_config(place)
     if others := [str(found) for found in find_dictionaries(place.path) if found != place.path]:
         raise SeveralDictionaries(
@@ -90,16 +93,41 @@ def find_dictionaries(folder: Path) -> Iterator[Path]:
         here, depth = waiting.pop(0)
         children = sorted(here.iterdir())
         entries += len(children)
-        if _fits(here):
-            yield here
+        if found := _dictionaries_at(here):
+            yield from found
             continue
-        yield from (child for child in children if child.suffix in SUFFIXES and child.is_file() and _fits(child))
+        files = (child for child in children if child.suffix in SUFFIXES and child.is_file())
+        yield from (found for child in files for found in _dictionaries_at(child))
         if depth < MAX_DEPTH:
             waiting += [(child, depth + 1) for child in children if child.is_dir() and not child.name.startswith(".")]
 
 
-def _fits(path: Path) -> bool:
+def _dictionaries_at(path: Path) -> list[Path]:
+    """Return the path of the dictionary there, or of each of its parts; nothing where no layout fits."""
+    place = Place(path)
     try:
-        return any(module.detect(Place(path)).fits for module in FORMATS.values())
+        module = next((module for module in FORMATS.values() if module.detect(place).fits), None)
+        return [] if module is None else [Path(f"{path}#{part}") for part in _parts(module, place)] or [path]
     except FacetError:
-        return False
+        return []
+
+
+def _parts(module: ModuleType, place: Place) -> list[str]:
+    return module.parts(place) if hasattr(module, "parts") else []
+
+
+def _check_part(place: Place, parts: list[str]) -> None:
+    """Raise SeveralDictionaries where a part must be named and is not, UnknownDictionary for one that is not there."""
+    suggestions = [f"{place.path}#{part}" for part in parts]
+    if parts and not place.part:
+        raise SeveralDictionaries(
+            f"{place.path} holds {len(parts)} dictionaries.",
+            f"Name one of them, from {suggestions[0]} to {suggestions[-1]}, or give a pattern that matches several.",
+            suggestions=suggestions[:MAX_SUGGESTIONS],
+        )
+    if place.part and place.part not in parts:
+        raise UnknownDictionary(
+            f"{place.path} has no part {place.part!r}.",
+            f"It has: {', '.join(parts)}." if parts else "It is one dictionary: leave out what follows the #.",
+            path=str(place.path),
+        )

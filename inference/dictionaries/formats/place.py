@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from inference.dictionaries.config import DamagedDictionary, DictionaryConfig, UnsupportedDictionary
-from inference.dictionaries.formats.tensors import NEEDED, check_shapes
+from inference.dictionaries.formats.tensors import NEEDED, check_shapes, files_of, pieces, shape_of
 from inference.dictionaries.storage import SUFFIXES, Weights, damaged, open_weights
-from inference.digests import file_sha256
+from inference.digests import files_sha256
 from inference.errors import InvalidInput
 
 OVERRIDES = "facet.json"
@@ -62,9 +62,16 @@ def no(why: str) -> Verdict:
 
 @dataclass(frozen=True)
 class Place:
-    """What somebody named: `path` is a folder or a file."""
+    """What somebody named: `path` is a folder or a file, `part` what follows a `#` behind it."""
 
     path: Path
+    part: str = ""
+
+    @classmethod
+    def named(cls, name: str | Path) -> Place:
+        """Return the place of a path that may end in `#part`."""
+        path, _, part = str(name).rpartition("#")
+        return cls(Path(path), part) if path and not Path(name).exists() else cls(Path(name))
 
     @cached_property
     def folder(self) -> Path:
@@ -164,15 +171,18 @@ class Place:
         for canonical in ("w_dec_fo", "w_enc_fd", *NEEDED.get(architecture, ())):
             if canonical not in tensors and (canonical != "threshold_f" or not _has_threshold(tensors, facts)):
                 raise damaged(weights.path, f"it has nothing that could be {canonical}", tensor=canonical)
+        for path in files_of(weights, tensors):
+            self.inside(path.name)
         n_features, d_out = _sizes(weights, tensors["w_dec_fo"])
         d_in = _sizes(weights, tensors["w_enc_fd"])[1]
-        dtype = weights.spans[tensors["w_dec_fo"].removesuffix(".T")].dtype
+        first = pieces(tensors["w_dec_fo"])[0]
+        dtype = first.weights(weights).spans[first.name].dtype
         if self.overrides:
             facts["evidence"] = (*facts.get("evidence", ()), f"{OVERRIDES} states {', '.join(sorted(self.overrides))}.")
         if "input_scale" in told:
             told["output_scale"] = told["input_scale"]
         config = DictionaryConfig(
-            path=str(weights.path if by_file else self.folder),
+            path=str(weights.path if by_file else self.folder) + (self.part and f"#{self.part}"),
             weights=str(weights.path),
             format=format,
             architecture=architecture,
@@ -183,7 +193,7 @@ class Place:
         )
         check_shapes(config, weights)
         _check_counts(config, weights)
-        return replace(config, sha256=file_sha256(weights.path))
+        return replace(config, sha256=files_sha256(files_of(weights, tensors)))
 
 
 def _has_threshold(tensors: Mapping[str, str], facts: Mapping[str, Any]) -> bool:
@@ -191,17 +201,21 @@ def _has_threshold(tensors: Mapping[str, str], facts: Mapping[str, Any]) -> bool
 
 
 def _sizes(weights: Weights, name: str) -> tuple[int, int]:
-    shape = weights.shape(name.removesuffix(".T"))
+    shape = shape_of(weights, name)
     if len(shape) != 2:
-        raise damaged(weights.path, f"{name.removesuffix('.T')} is no matrix: its shape is {shape}", tensor=name)
-    return shape[::-1] if name.endswith(".T") else shape
+        raise damaged(weights.path, f"{pieces(name)[0].name} is no matrix: its shape is {shape}", tensor=name)
+    return shape
+
+
+def _numbers(scale: float | tuple[float, ...]) -> tuple[float, ...]:
+    return scale if isinstance(scale, tuple) else (scale,)
 
 
 def _check_counts(config: DictionaryConfig, weights: Weights) -> None:
     problem = None
     if min(config.d_in, config.d_out, config.n_features) < 1:
         problem = f"its widths are {config.d_in}, {config.n_features} and {config.d_out}"
-    elif config.input_scale <= 0 or config.output_scale <= 0:
+    elif min(_numbers(config.input_scale)) <= 0 or min(_numbers(config.output_scale)) <= 0:
         problem = f"the factors of its input and output are {config.input_scale} and {config.output_scale}"
     elif config.architecture in COMPETING and not 1 <= (config.k or 0) <= config.n_features:
         problem = f"k is {config.k} with {config.n_features} features"

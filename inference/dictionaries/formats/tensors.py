@@ -3,21 +3,34 @@
     x' = s_in * normalize(x);  h = (x' - b_in_d) w_enc_fd.T + b_enc_f;  a = architecture(h)
     y = denormalize(a w_dec_fo + b_out_o) / s_out + x w_skip_do
 
-The suffix of a name is its shape: D input width, O output width, F features. A mapping gives each canonical name the
-one in the file, with `.T` behind it where the file holds the transpose: `{"w_enc_fd": "W_enc.T"}`.
+The suffix of a name is its shape: D input width, O output width, F features; other letters are sizes that only an
+architecture knows. Where a dictionary reads or writes at several hook points, D and O are their widths together.
+
+A mapping says for each canonical name which stored tensor it is:
+
+    W_enc                       as it is
+    W_enc.T                     the transpose of what is stored
+    W_E[3].T, W_dec[:,3]        a part of it, at an index of its first or its second axis
+    W_dec_3.safetensors:W_dec_3   in another file of the same folder
+    W_D.0[0] | W_D.1[0]         several, side by side along the last axis
 
 Other tensors: `threshold_f` or `log_threshold_f`, one number also serving for all features; `log_gain_f`, `b_gate_f`
-and `b_magnitude_f` of gated dictionaries; `decode_scale_f`, which multiplies activations before decoding.
+and `b_magnitude_f` of gated dictionaries; `decode_scale_f`, which multiplies activations before decoding. `b_out_o` and
+`w_skip_do` may be as wide as one hook point: then they belong to the first.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference.dictionaries.config import DamagedDictionary, DictionaryConfig
-from inference.dictionaries.storage import Weights, open_weights
+from inference.dictionaries.storage import Weights, damaged, open_weights
+from inference.hook_points import parts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,42 +42,94 @@ NEEDED = {
     "matryoshka": ("threshold_f",),
     "gated": ("log_gain_f", "b_gate_f", "b_magnitude_f"),
 }
+_FIRST_POINT_ONLY = ("b_out_o", "w_skip_do")
+_PIECE = re.compile(r"(?:(?P<file>[^:\[\]]+\.\w+):)?(?P<name>[^\[\]]+?)(?:\[(?P<at>[\d:,]+)\])?(?P<transposed>\.T)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One stored tensor, or what lies at some indices of it; None stands for a whole axis."""
+
+    name: str
+    file: str = ""
+    at: tuple[int | None, ...] = ()
+    transposed: bool = False
+
+    def weights(self, main: Weights) -> Weights:
+        """Return the contents of the file that holds it."""
+        return open_weights(main.path.parent / self.file) if self.file else main
+
+    def shape(self, main: Weights) -> tuple[int, ...]:
+        """Return its shape; raise DamagedDictionary where it is not there."""
+        stored = self.weights(main).shape(self.name)
+        if len(stored) < len(self.at) or any(i is not None and i >= n for i, n in zip(self.at, stored, strict=False)):
+            raise damaged(main.path, f"{self.name} of shape {stored} has nothing at {self.at}", tensor=self.name)
+        kept = tuple(n for n, i in zip(stored, (*self.at, *[None] * len(stored)), strict=False) if i is None)
+        return kept[::-1] if self.transposed else kept
+
+    def read(self, main: Weights) -> Tensor:
+        return self.weights(main).tensor(self.name, at=self.at, transpose=self.transposed)
+
+
+def pieces(expression: str) -> tuple[Piece, ...]:
+    """Return the stored tensors that a mapping's value names."""
+    return tuple(_piece(text) for text in expression.split(" | "))
+
+
+def shape_of(weights: Weights, expression: str) -> tuple[int, ...]:
+    """Return the shape of what a mapping's value names; raise DamagedDictionary where that is not there."""
+    shapes = [piece.shape(weights) for piece in pieces(expression)]
+    if len({shape[:-1] for shape in shapes}) > 1:
+        raise damaged(weights.path, f"{expression} do not lie side by side: their shapes are {shapes}")
+    return (*shapes[0][:-1], sum(shape[-1] for shape in shapes)) if shapes[0] else ()
 
 
 def check_shapes(config: DictionaryConfig, weights: Weights) -> None:
     """Raise DamagedDictionary unless the file holds every mapped tensor in the shape that the config promises."""
-    for canonical, name in config.tensors.items():
-        stored, transpose = _stored(name)
-        shape = weights.shape(stored)[::-1] if transpose else weights.shape(stored)
-        expected = tuple(
-            {"d": config.d_in, "o": config.d_out, "f": config.n_features}[axis] for axis in canonical.rpartition("_")[2]
-        )
-        if shape not in (expected, *_scalars(canonical)):
-            expected = expected[::-1] if transpose else expected
-            raise contradicted(weights.path, stored, f"{weights.shape(stored)} where {expected} was expected")
+    sizes = {"d": config.d_in, "o": config.d_out, "f": config.n_features}
+    for canonical, expression in config.tensors.items():
+        shape, axes = shape_of(weights, expression), canonical.rpartition("_")[2]
+        expected = tuple(sizes.get(axis, stored) for axis, stored in zip_longest(axes, shape[: len(axes)]))
+        allowed = [expected]
+        if canonical in _FIRST_POINT_ONLY:
+            allowed.append((*expected[:-1], config.d_out // len(parts(config.hook_out))))
+        if canonical.endswith("threshold_f"):
+            allowed += [(), (1,)]
+        if shape not in allowed:
+            piece = pieces(expression)[0]
+            shapes = (shape[::-1], expected[::-1]) if piece.transposed else (shape, expected)
+            raise contradicted(weights.path, piece.name, f"{shapes[0]} where {shapes[1]} was expected")
 
 
 def read_tensors(config: DictionaryConfig) -> dict[str, Tensor]:
-    """Return the canonical tensors of a dictionary in float32 as its file has them, nothing folded.
+    """Return the canonical tensors of a dictionary in float32 as its files have them, nothing folded.
 
     Two canonical names of one stored tensor share their memory.
     """
+    import torch
+
     weights = open_weights(config.weights_path)
     check_shapes(config, weights)
     read: dict[str, Tensor] = {}
-    for name in config.tensors.values():
-        if name not in read:
-            stored, transpose = _stored(name)
-            read[name] = weights.tensor(stored, transpose=transpose)
-    return {canonical: read[name] for canonical, name in config.tensors.items()}
+    for expression in config.tensors.values():
+        if expression not in read:
+            tensors = [piece.read(weights) for piece in pieces(expression)]
+            read[expression] = tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=-1)
+    return {canonical: read[expression] for canonical, expression in config.tensors.items()}
+
+
+def files_of(weights: Weights, tensors: Mapping[str, str]) -> list[Path]:
+    """Return the files that a mapping reads, the main one first."""
+    named = {piece.file for expression in tensors.values() for piece in pieces(expression) if piece.file}
+    return [weights.path, *(weights.path.parent / name for name in sorted(named))]
 
 
 def present(weights: Weights, tensors: Mapping[str, str], *, optional: Iterable[str] = ()) -> dict[str, str]:
     """Return a mapping without the optional canonical names whose tensors the file does not hold."""
     return {
-        canonical: name
-        for canonical, name in tensors.items()
-        if canonical not in optional or _stored(name)[0] in weights
+        canonical: expression
+        for canonical, expression in tensors.items()
+        if canonical not in optional or pieces(expression)[0].name in weights
     }
 
 
@@ -77,9 +142,9 @@ def contradicted(path: Path, tensor: str, why: str) -> DamagedDictionary:
     )
 
 
-def _stored(name: str) -> tuple[str, bool]:
-    return name.removesuffix(".T"), name.endswith(".T")
-
-
-def _scalars(canonical: str) -> tuple[tuple[int, ...], ...]:
-    return ((), (1,)) if canonical.endswith("threshold_f") else ()
+def _piece(text: str) -> Piece:
+    match = _PIECE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} names no stored tensor")
+    at = tuple(None if index == ":" else int(index) for index in (match["at"] or "").split(",") if index)
+    return Piece(match["name"], match["file"] or "", at, match["transposed"] is not None)

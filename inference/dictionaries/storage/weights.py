@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
@@ -50,6 +50,17 @@ class Span:
     def n_bytes(self) -> int:
         return math.prod(self.shape) * ELEMENT_BYTES[self.dtype]
 
+    def narrowed(self, at: tuple[int | None, ...]) -> tuple[Span, int | None]:
+        """Return the span of what lies at the leading indices, and an index on its second axis behind a whole first."""
+        if at and self.transposed:
+            raise ValueError("a matrix stored column by column has no contiguous rows")
+        span = self
+        while at and at[0] is not None:
+            inner = Span(span.shape[1:], span.dtype, 0)
+            span = replace(span, shape=inner.shape, offset=span.offset + at[0] * inner.n_bytes)
+            at = at[1:]
+        return span, at[1] if at else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
@@ -79,25 +90,34 @@ class Weights:
             return bits_n.view(np.float32).tolist()
         return np.frombuffer(self._bytes(span), span.dtype).tolist()
 
-    def tensor(self, name: str, *, transpose: bool = False) -> Tensor:
-        """Return a tensor in float32, row-major; raise DamagedDictionary if it is cut short or not finite."""
+    def tensor(self, name: str, *, at: tuple[int | None, ...] = (), transpose: bool = False) -> Tensor:
+        """Return a tensor in float32, row-major, or the part of it that lies at some indices of its first axes.
+
+        None stands for a whole axis: (3,) is tensor[3], and (None, 3) is tensor[:, 3]. Only what is asked for is kept,
+        and little more is read. Raises DamagedDictionary if it is cut short or not finite.
+        """
         import torch
 
-        shape = self.shape(name)
-        span = self.spans[name]
+        self.shape(name)
+        span, second = self.spans[name].narrowed(at)
         flip = span.transposed != transpose
-        stored = shape[::-1] if span.transposed else shape
+        stored = span.shape[::-1] if span.transposed else span.shape
         n_rows = stored[0] if stored else 1
         n_columns = math.prod(stored[1:])
+        row_bytes = n_columns * ELEMENT_BYTES[span.dtype]
+        shape = span.shape if second is None else (span.shape[0], *span.shape[2:])
+        kept = slice(None)
+        if second is not None:
+            n_columns //= span.shape[1]
+            kept = slice(second * n_columns, (second + 1) * n_columns)
         result = torch.empty(shape[::-1] if transpose else shape)
         target = result.view(n_columns, n_rows).T if flip else result.view(n_rows, n_columns)
-        row_bytes = n_columns * ELEMENT_BYTES[span.dtype]
         step = max(1, PIECE_BYTES // max(1, row_bytes))
         with self._opened(span) as file:
-            for start in range(0, n_rows if n_columns else 0, step):
+            for start in range(0, n_rows if row_bytes else 0, step):
                 stop = min(start + step, n_rows)
                 data = bytearray(self._exactly(file, (stop - start) * row_bytes))
-                piece = torch.frombuffer(data, dtype=getattr(torch, span.dtype)).view(-1, n_columns).float()
+                piece = torch.frombuffer(data, dtype=getattr(torch, span.dtype)).view(stop - start, -1)[:, kept].float()
                 if not piece.isfinite().all():
                     raise damaged(self.path, f"{name} has values that are not finite", tensor=name)
                 target[start:stop] = piece

@@ -103,7 +103,7 @@ def test_effect_needs_no_gain(tmp_path):
 
 def test_neighbours_leave_zero_rows_out(tmp_path):
     dictionary = load_dictionary(tiny_dictionary(tmp_path, "topk", d_sae=10))
-    dictionary.w_dec_fo[3] = 0
+    dictionary.decoder.w_dec_fo[3] = 0
     ids, cosines = decoder_neighbours(dictionary)
     assert (ids[3] == -1).all()
     assert not (ids == 3).any()

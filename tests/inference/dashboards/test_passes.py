@@ -351,7 +351,7 @@ def test_signed_features_fire_where_they_are_positive_and_are_silent_where_they_
 
 def test_numbers_that_are_not_finite_stop_the_pass(setting, tmp_path):
     broken = load_dictionary(tiny_dictionary(tmp_path, "standard", source="broken"))
-    broken.w_dec_fo[:, 0] = torch.inf
+    broken.decoder.w_dec_fo[:, 0] = torch.inf
     with pytest.raises(ActivationsNotFinite, match="broken"):
         replace(setting, dictionaries={"broken": broken}).run(tmp_path / "work")
     assert not list(tmp_path.glob("work/*/*.npz"))

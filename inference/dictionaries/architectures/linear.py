@@ -1,0 +1,99 @@
+"""The encoder and the decoder that most dictionaries have: one matrix and one bias each, and an activation between.
+
+    h = x W_enc.T + b_enc,  a = activation(h),  y = a W_dec + b_out (+ x W_skip)
+
+Shape suffixes: T tokens, D input width, O output width, F features, M chosen features. `w_enc_fd` and `w_dec_fo` hold
+one feature per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from inference.dictionaries.sparse import SparseActivations
+
+
+class Activation(Protocol):
+    """What decides from pre-activations which features fire; fused with the product that makes them where it pays."""
+
+    def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
+        """Return the activations of all features."""
+        ...
+
+    def encode_features(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor, indices_m: Tensor) -> Tensor:
+        """Return a_tm, equal to the chosen columns of `encode`, competition between features included."""
+        ...
+
+    def activate(self, h_tf: Tensor) -> SparseActivations:
+        """Return the activations that pre-activations of all features lead to."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearEncoder:
+    """An encoder whose activations follow from a product. Whatever is subtracted first is folded into `b_enc_f`."""
+
+    w_enc_fd: Tensor
+    b_enc_f: Tensor
+    activation: Activation
+
+    @property
+    def n_bytes(self) -> int:
+        return self.w_enc_fd.nbytes + self.b_enc_f.nbytes
+
+    def encode(self, x_td: Tensor) -> SparseActivations:
+        return self.activation.encode(x_td, self.w_enc_fd, self.b_enc_f)
+
+    def encode_features(self, x_td: Tensor, indices_m: Tensor) -> Tensor:
+        return self.activation.encode_features(x_td, self.w_enc_fd, self.b_enc_f, indices_m)
+
+    def pre_activations(self, x_td: Tensor) -> Tensor:
+        return torch.addmm(self.b_enc_f, x_td, self.w_enc_fd.T)
+
+    def activate(self, h_tf: Tensor, x_td: Tensor) -> SparseActivations:
+        return self.activation.activate(h_tf)
+
+    def directions(self, indices_m: Tensor | slice) -> Tensor:
+        return self.w_enc_fd[indices_m]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearDecoder:
+    """A decoder in which every feature writes its own row, and inputs may skip the features."""
+
+    w_dec_fo: Tensor
+    b_out_o: Tensor
+    w_skip_do: Tensor | None = None
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (self.w_dec_fo, self.b_out_o, self.w_skip_do) if tensor is not None)
+
+    def decode(
+        self, activations: SparseActivations, x_td: Tensor | None = None, lengths: Sequence[int] | None = None
+    ) -> Tensor:
+        y_to = self.b_out_o + functional.embedding_bag(
+            activations.indices_n,
+            self.w_dec_fo,
+            activations.indptr,
+            mode="sum",
+            per_sample_weights=activations.values_n,
+            include_last_offset=True,
+        )
+        return y_to if self.w_skip_do is None else torch.addmm(y_to, needed(x_td).to(y_to.dtype), self.w_skip_do)
+
+    def directions(self, indices_m: Tensor | slice) -> Tensor:
+        return self.w_dec_fo[indices_m]
+
+
+def needed(x_td: Tensor | None) -> Tensor:
+    """Return the input of a decoder that cannot do without."""
+    if x_td is None:
+        raise TypeError("This dictionary needs its input for that: pass x_td.")
+    return x_td

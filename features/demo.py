@@ -72,7 +72,7 @@ def _model(folder: Path) -> LanguageModel:
     if known is not None and known.sha256 == files_sha256(weights):
         return known
     # Reading the vocabulary takes torch, which a second start need not wait for.
-    from features.additions import read_model
+    from features.loading import read_model
 
     return services.models.add_model(
         facts=read_model(folder),

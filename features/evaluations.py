@@ -1,86 +1,77 @@
-"""Evaluations: from registered dictionaries and text to stored figures. Needs torch: only commands import it."""
+"""Evaluations: from a stored run to figures that pages show. Needs torch: only workers and commands import it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from django.db import close_old_connections, connection
+from django.db import close_old_connections, connection, transaction
 
 from features import services
 from features.builds import load_dictionary_of, load_model_of
-from features.models import Dictionary, Document
-from features.services.corpora import chosen_corpus
-from features.services.runs import CONTEXT_SIZE, MAX_TOKENS
-from inference.dashboards.corpus import SHORTEST_WINDOW, read_contexts
-from inference.dashboards.results import SPLITS, DocumentRef
-from inference.errors import InvalidInput, NotFound
+from features.jobs import Reporter, Watcher, carry_out, silent
+from features.models import Corpus, Document, Run
+from features.services.evaluations import ALL
+from inference.dashboards.corpus import Cancelled, read_contexts
+from inference.dashboards.results import DocumentRef
+from inference.errors import NotFound
 from inference.evaluation import evaluate
 
-N_TOKENS = 100_000
-ALL = "all"
 
+def run_evaluation(run_id: int, *, watch: Watcher = silent) -> None:
+    """Measure the dictionaries of a run and store their figures together (features.jobs).
 
-def run_evaluation(
-    dictionaries: Sequence[int],
-    *,
-    corpus: str = "",
-    n_tokens: int = N_TOKENS,
-    split: str = "test",
-    context_size: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
-    """Measure dictionaries (ids) of one model on a corpus (its slug) and store the figures.
-
-    `split` is test, train or all. Raises InvalidInput, NotFound, NothingToRead, ModelWithoutHead and what loading does.
+    What was measured is stored in one transaction at the end, so a run that is taken up again begins anew and gives the
+    same figures.
     """
-    rows = list(Dictionary.objects.filter(id__in=dictionaries).select_related("model").order_by("layer", "source"))
-    if not rows:
-        raise NotFound("There is no dictionary to evaluate.", "Choose at least one.", ids=list(dictionaries))
-    if len({row.model_id for row in rows}) > 1:
-        raise InvalidInput("The dictionaries belong to several models.", "Evaluate those of one model at a time.")
-    if not SHORTEST_WINDOW <= n_tokens <= MAX_TOKENS:
-        raise InvalidInput(
-            f"An evaluation cannot read {n_tokens:,} tokens.", f"Give {SHORTEST_WINDOW} to {MAX_TOKENS:,}."
-        )
-    text = chosen_corpus(corpus)
-    documents = _documents(text.pk, text.slug, split)
+    carry_out(run_id, _evaluate, watch=watch)
+
+
+def _evaluate(run: Run, reporter: Reporter) -> None:
+    rows = list(run.dictionaries.select_related("model").order_by("layer", "source"))
+    if not rows or run.corpus is None:
+        raise NotFound("What this run was to evaluate is gone.", "Start another evaluation.")
+    split, n_tokens, context_size = (run.params[name] for name in ("split", "n_tokens", "context_size"))
+    reporter.at("load", 0, len(rows), "dictionaries")
     model = load_model_of(rows[0].model)
     model.check_causal()
-    loaded = {row.source: load_dictionary_of(row, model) for row in rows}
+    loaded = {}
+    for row in rows:
+        loaded[row.source] = load_dictionary_of(row, model)
+        reporter.at("load", len(loaded), len(rows), "dictionaries")
     contexts, _ = read_contexts(
         model,
-        documents,
+        _documents(run.corpus, split),
         n_tokens=n_tokens,
-        context_size=context_size or CONTEXT_SIZE,
+        context_size=context_size,
         prepend_bos=all(dictionary.config.prepend_bos for dictionary in loaded.values()),
+        progress=reporter,
+        should_stop=reporter.should_stop,
     )
-    measured = evaluate(model, loaded, contexts, progress=progress)
+    measured = evaluate(
+        model, loaded, contexts, progress=lambda done, total: reporter.at("evaluate", done, total, "contexts")
+    )
     # The measurement may have taken longer than a connection may live.
     if not connection.in_atomic_block:
         close_old_connections()
+    if reporter.should_stop():
+        raise Cancelled
     facts = {
-        "corpus": text.name,
+        "corpus": run.corpus.name,
         "split": split,
-        "context_size": min(context_size or CONTEXT_SIZE, model.context_size),
+        "context_size": min(context_size, model.context_size),
         "precision": str(model.dtype).removeprefix("torch."),
         "excluded": "BOS and padding" if contexts.has_bos else "padding",
     }
-    for row in rows:
-        services.fidelity.store(dictionary=row.pk, figures=asdict(measured[row.source]) | facts)
+    with transaction.atomic():
+        for row in rows:
+            services.evaluations.store(dictionary=row.pk, figures=asdict(measured[row.source]) | facts)
+        links = [f"/{row.model.slug}/{row.source}#fidelity" for row in rows]
+        services.runs.record(run=run.pk, result={"links": links})
+    reporter.say(f"Measured on {contexts.n_tokens:,} tokens in {len(contexts):,} contexts.")
 
 
-def _documents(corpus: int, slug: str, split: str) -> list[DocumentRef]:
-    if split not in (*SPLITS, ALL):
-        raise InvalidInput(f"There is no split {split!r}.", f"Use one of {', '.join((*SPLITS, ALL))}.", split=split)
+def _documents(corpus: Corpus, split: str) -> list[DocumentRef]:
     rows = Document.objects.filter(corpus=corpus).order_by("ordinal")
     if split != ALL:
         rows = rows.filter(split=split)
-    documents = [DocumentRef(ordinal=row.ordinal, name=row.name, path=row.path, split=row.split) for row in rows]
-    if not documents:
-        raise NotFound(
-            f"The corpus {slug!r} has no document in its {split} split.",
-            "Read the others with --split all, or add a larger corpus.",
-            corpus=slug,
-        )
-    return documents
+    return [DocumentRef(ordinal=row.ordinal, name=row.name, path=row.path, split=row.split) for row in rows]

@@ -23,7 +23,7 @@ from inference.errors import FacetError
 log = structlog.get_logger(__name__)
 
 REPORT_SECONDS = 1.0
-# `module:function` of each kind; the function takes the run's id and `watch`.
+# `module:function` of each kind; the function takes the run's id, and `watch` by name.
 WORK: dict[str, str] = {
     Run.Kind.BUILD: "features.builds:run_build",
     Run.Kind.EVALUATION: "features.evaluations:run_evaluation",
@@ -39,14 +39,14 @@ def silent(progress: Progress, rate: float | None) -> None:
     """Watch nothing."""
 
 
-def work(run_id: int) -> None:
+def work(run_id: int, *, watch: Watcher = silent) -> None:
     """Carry out a run of any kind; the process must hold it (features.holds)."""
     kind = Run.objects.filter(id=run_id).values_list("kind", flat=True).first()
     if kind is None:
         log.warning("There is no such run.", run=run_id)
         return
     module, _, function = WORK[kind].partition(":")
-    getattr(import_module(module), function)(run_id)
+    getattr(import_module(module), function)(run_id, watch=watch)
 
 
 def carry_out(run_id: int, job: Job, *, watch: Watcher = silent) -> None:

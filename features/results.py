@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
+from features.origins import Origin
+
 Row = TypeVar("Row")
 
 
@@ -70,6 +72,7 @@ class SourceCard:
     """One dictionary. The figures of the build are None until its dashboards are built.
 
     `model_revision`, `precision`, `context_size` and `excluded` (what statistics leave out) are those of the build.
+    `origin` is what the dictionary's own files say.
     """
 
     id: int
@@ -102,6 +105,8 @@ class SourceCard:
     context_size: int | None = None
     excluded: str = ""
     fidelity: Fidelity | None = None
+    evaluating_run: int | None = None
+    origin: Origin | None = None
 
     @property
     def url(self) -> str:
@@ -231,7 +236,7 @@ class ExampleGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureRow:
-    """A feature in a list; `matched` says why a search found it."""
+    """A feature in a list; `matched` says why a search found it, `group` is its level in a Matryoshka dictionary."""
 
     dictionary: int
     model: str
@@ -247,6 +252,7 @@ class FeatureRow:
     promoted_tokens: tuple[str, ...]
     n_explanations: int = 0
     matched: str = ""
+    group: int | None = None
 
     @property
     def url(self) -> str:
@@ -255,7 +261,7 @@ class FeatureRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureCard:
-    """Everything that a feature page shows at once, except examples."""
+    """Everything that a feature page shows at once, except examples; `group` as in FeatureRow."""
 
     source: SourceCard
     index: int
@@ -287,6 +293,7 @@ class FeatureCard:
     previous_index: int | None
     next_index: int | None
     flags: tuple[str, ...] = ()
+    group: int | None = None
 
     @property
     def url(self) -> str:
@@ -308,7 +315,8 @@ class SourceFilters:
     """What a page of a dictionary's features keeps, and in which order.
 
     `text` is looked for in explanations, `token` among the peak tokens. Densities are shares of tokens, entropies nats.
-    `state` is "", "alive", "dead" or "dense"; `sort` one of SORTS, with a leading "-" for descending.
+    `state` is "", "alive", "dead" or "dense"; `group` is a level of a Matryoshka dictionary, from 0; `sort` one of
+    SORTS, with a leading "-" for descending.
     """
 
     SORTS: ClassVar[tuple[str, ...]] = ("index", "density", "maximum", "entropy")
@@ -321,6 +329,7 @@ class SourceFilters:
     entropy_low: float | None = None
     entropy_high: float | None = None
     state: str = ""
+    group: int | None = None
     sort: str = "index"
     page: int = 1
     per_page: int = 50

@@ -30,7 +30,7 @@ class Dictionary(models.Model):
     `source` is its short id inside the model, `{layer}-{set}`. `stats` holds the figures of the current build
     (`n_tokens`, `n_contexts`, `l0_mean`, `explained_variance`, `dead`, `dense`, edges of histograms); it changes in the
     transaction that swaps the partitions of features and examples, so it always describes the rows that readers see.
-    Its `fidelity` alone is no part of a build: services.fidelity stores it, and builds keep it.
+    Its `fidelity` alone is no part of a build: services.evaluations stores it, and builds keep it.
     """
 
     id = models.AutoField(primary_key=True)  # four bytes: every feature and example carries it

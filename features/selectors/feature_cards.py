@@ -91,6 +91,7 @@ def feature_card(model: str, source: str, index: int, user: AbstractBaseUser | N
         previous_index=index - 1 if index else None,
         next_index=index + 1 if index + 1 < dictionary.n_features else None,
         flags=_flags(dictionary, feature, n_tokens),
+        group=group_of(dictionary.config, index),
     )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from django.db.models import Q
 
 from features.models import Dictionary, Explanation, Feature, VocabularyToken
+from features.origins import group_of
 from features.querysets import FeatureQuerySet
 from features.results import FeatureRow
 
@@ -79,6 +80,7 @@ def as_feature_row(
         promoted_tokens=_texts(dictionary, feature.promoted_ids if feature else (), texts),
         n_explanations=label.n,
         matched=matched,
+        group=group_of(dictionary.config, index),
     )
 
 

@@ -9,23 +9,28 @@ from datetime import datetime
 from typing import Any
 
 from features.models import Dictionary, Explanation, Feature, Run, VocabularyToken
+from features.origins import origin_of
 from features.querysets import FeatureQuerySet
 from features.results import FeatureRow, Fidelity, Histogram, Page, SourceCard, SourceFilters, SourcePage
 from features.selectors.feature_rows import as_feature_row, labels_of, row_columns, texts_of_rows
 from features.selectors.suggestions import no_source
 from features.words import fold, storable
+from inference.errors import InvalidInput
 
 DENSE = 0.1
 MAX_TOKENS = 200
 MAX_PER_PAGE = 500
 _COLUMNS = {"index": "index", "density": "firing_count", "maximum": "maximum", "entropy": "token_entropy"}
+ActiveRuns = Mapping[tuple[int, str], int]
 _ALL = SourceFilters(sort="", page=1, per_page=1)
 
 
-def active_runs() -> dict[int, int]:
-    """Return `{dictionary id: run id}` of the runs that are queued or running. One query."""
+def active_runs() -> ActiveRuns:
+    """Return `{(dictionary id, kind): run id}` of the runs that are queued or running. One query."""
     rows = Run.dictionaries.through.objects.filter(run__state__in=Run.ACTIVE)
-    return dict(rows.values_list("dictionary_id", "run_id"))
+    return {
+        (dictionary, kind): run for dictionary, kind, run in rows.values_list("dictionary_id", "run__kind", "run_id")
+    }
 
 
 def dictionary_at(model: str, source: str) -> Dictionary:
@@ -96,6 +101,8 @@ def filtered(dictionary: Dictionary, filters: SourceFilters) -> FeatureQuerySet:
         features = features.filter(token_entropy__gte=filters.entropy_low)
     if filters.entropy_high is not None:
         features = features.filter(token_entropy__lte=filters.entropy_high)
+    if filters.group is not None:
+        features = _of_group(dictionary, features, filters.group)
     if filters.state == "alive":
         return features.alive()
     if filters.state == "dead":
@@ -103,6 +110,20 @@ def filtered(dictionary: Dictionary, filters: SourceFilters) -> FeatureQuerySet:
     if filters.state == "dense":
         return features.firing_between(DENSE, None, n_tokens)
     return features
+
+
+def _of_group(dictionary: Dictionary, features: FeatureQuerySet, group: int) -> FeatureQuerySet:
+    """Keep the features of one nested group of a Matryoshka dictionary; raise InvalidInput for one it lacks."""
+    origin = origin_of(dictionary.config, dictionary.format, None)
+    if not 0 <= group < len(origin.group_sizes):
+        n_groups = len(origin.group_sizes)
+        raise InvalidInput(
+            f"{dictionary.source} has no group {group}.",
+            f"Its groups are 0 to {n_groups - 1}." if n_groups else "Only Matryoshka dictionaries have groups.",
+            group=group,
+        )
+    first, end = origin.group_range(group)
+    return features.filter(index__gte=first, index__lt=end)
 
 
 def _usable(filters: SourceFilters) -> SourceFilters:
@@ -160,7 +181,7 @@ def density_histogram(dictionary: Dictionary) -> Histogram | None:
     )
 
 
-def as_source_card(dictionary: Dictionary, running: Mapping[int, int]) -> SourceCard:
+def as_source_card(dictionary: Dictionary, running: ActiveRuns) -> SourceCard:
     """Shape a dictionary whose facts are joined."""
     stats, tokenization = dictionary.stats, dictionary.tokenization
     provenance = stats.get("provenance") or {}
@@ -189,12 +210,14 @@ def as_source_card(dictionary: Dictionary, running: Mapping[int, int]) -> Source
         explained_variance=stats.get("explained_variance"),
         dead=stats.get("dead"),
         dense=stats.get("dense"),
-        running_run=running.get(dictionary.id),
+        running_run=running.get((dictionary.id, Run.Kind.BUILD)),
+        evaluating_run=running.get((dictionary.id, Run.Kind.EVALUATION)),
         model_revision=provenance.get("model_revision") or dictionary.model.revision,
         precision=provenance.get("precision", ""),
         context_size=tokenization.context_size if tokenization else None,
         excluded=provenance.get("excluded", ""),
         fidelity=_fidelity(stats.get("fidelity")),
+        origin=origin_of(dictionary.config, dictionary.format, dictionary.model),
     )
 
 

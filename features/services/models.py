@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -15,7 +16,7 @@ from inference.errors import Conflict, InvalidInput
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """What is known of a language model once it was loaded; features.additions reads it from a folder or a hub."""
+    """What is known of a language model once it was loaded; features.loading reads it from a folder or a hub."""
 
     path: str
     revision: str
@@ -28,6 +29,7 @@ class ModelFacts:
     d_mlp: int
     d_vocab: int
     context_size: int
+    config: Mapping[str, Any]
     vocabulary: Sequence[str]
 
 
@@ -47,8 +49,8 @@ def add_model(*, facts: ModelFacts, slug: str, name: str = "", description: str 
         )
     fields = {field: getattr(facts, field) for field in ModelFacts.__slots__ if field != "vocabulary"}
     if known is not None:
-        known.path, known.revision = facts.path, facts.revision
-        known.save(update_fields=["path", "revision"])
+        known.path, known.revision, known.config = facts.path, facts.revision, dict(facts.config)
+        known.save(update_fields=["path", "revision", "config"])
         return known
     model = LanguageModel.objects.create(
         slug=slug, name=text_of(name or slug, what="name", limit=200), description=storable(description), **fields

@@ -66,7 +66,7 @@ class World:
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     """Write the model, dictionaries and documents, and run the pass."""
-    from features.additions import facts_of
+    from features.loading import facts_of
     from inference.dashboards import run_pass
     from inference.dictionaries import load_dictionary
     from inference.language_models import load_language_model

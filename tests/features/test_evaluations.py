@@ -76,9 +76,9 @@ def test_a_corpus_without_test_documents_says_what_to_do(registered):
     Document.objects.update(split="train")
     with pytest.raises(NotFound) as error:
         run(ADDRESS)
-    assert "no document in its test split" in error.value.cause and "--split all" in error.value.remedy
+    assert "no document in its test split" in error.value.cause and "split 'all'" in error.value.remedy
 
 
 def test_figures_of_a_removed_dictionary_are_refused(db):
     with pytest.raises(NotFound):
-        services.fidelity.store(dictionary=12345, figures={})
+        services.evaluations.store(dictionary=12345, figures={})

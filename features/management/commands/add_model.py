@@ -22,7 +22,7 @@ class Command(FacetCommand):
         parser.add_argument("--description", default="")
 
     def handle(self, *, path: str, name: str, revision: str | None, description: str, **_: Any) -> None:
-        from features.additions import read_model
+        from features.loading import read_model
 
         slug = services.models.checked_slug(name or slugify(Path(path).name))
         facts = read_model(path, revision=revision)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import CommandParser
-from rich.console import Console
-from rich.progress import Progress
 
-from features import selectors
+from features import selectors, services
 from features.management.addresses import named_dictionaries
 from features.management.facet_command import FacetCommand
+from features.management.inline import carry_out_here
 from features.results import Fidelity
+from features.services.evaluations import N_TOKENS
 from features.services.runs import CONTEXT_SIZE
 
 
@@ -21,7 +21,7 @@ class Command(FacetCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("source", nargs="+", help="MODEL/SOURCE, or MODEL for all its dictionaries")
         parser.add_argument("--corpus", default="", help="a corpus (default: the only one there is)")
-        parser.add_argument("--tokens", type=int, default=100_000, help="tokens to read (default: 100,000)")
+        parser.add_argument("--tokens", type=int, default=N_TOKENS, help=f"tokens to read (default: {N_TOKENS:,})")
         parser.add_argument("--split", default="test", help="documents to read: test (default), train or all")
         parser.add_argument(
             "--context-size",
@@ -33,19 +33,11 @@ class Command(FacetCommand):
     def handle(
         self, *, source: list[str], corpus: str, tokens: int, split: str, context_size: int | None, **_: Any
     ) -> None:
-        from features.evaluations import run_evaluation
-
         dictionaries = [dictionary for address in source for dictionary in named_dictionaries(address)]
-        with Progress(console=Console(stderr=True)) as bars:
-            task = bars.add_task("evaluate", total=None)
-            run_evaluation(
-                dictionaries,
-                corpus=corpus,
-                n_tokens=tokens,
-                split=split,
-                context_size=context_size,
-                progress=lambda done, total: bars.update(task, completed=done, total=total),
-            )
+        run_id = services.evaluations.create(
+            dictionaries=dictionaries, corpus=corpus, n_tokens=tokens, split=split, context_size=context_size
+        )
+        carry_out_here(run_id)
         model = source[0].strip("/").partition("/")[0]
         for card in selectors.source_cards(model):
             if card.id in dictionaries and card.fidelity is not None:

@@ -15,7 +15,7 @@ from django.contrib.auth import get_user_model
 
 from explorer import run_actions
 from features import services
-from features.additions import read_model
+from features.loading import read_model
 from features.models import Dictionary, Feature, Run
 from features.results import RunCard
 from features.selectors import run as run_card

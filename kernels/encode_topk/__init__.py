@@ -7,19 +7,29 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kernels.encode_topk import reference
+from kernels.encode_topk import cpu, exact
+from kernels.rows import Best
+from kernels.screening import Screen
 
 __all__ = ["encode_topk"]
 
 
-def encode_topk(x_td: Tensor, w_enc_df: Tensor, b_enc_f: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the k largest entries of each row of `x_td @ w_enc_df + b_enc_f`, and their indices, largest first.
+def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int, *, screen: Screen | None = None) -> Best:
+    """Return the k largest entries of each row of `x_td @ w_fd.T + b_f`, largest first; a NaN is never among them.
 
-    Values are float32 and indices int64, both [T, K]. Values of equal size come in any order; inputs are finite. CUDA
-    tensors take the Triton kernel, others PyTorch.
+    Values of equal size come in any order. The precision is that of the tensors: bfloat16 products are added up in
+    float32. With a screen, made of `Screen.of(w_fd, b_f)`, a bfloat16 product finds the candidates and float32 decides:
+    the result is then the same as in float32, up to float32's own rounding.
     """
+    if screen is not None:
+        return exact.encode_topk(x_td, w_fd, b_f, k, screen)
+    return encode(x_td, w_fd, b_f, k)
+
+
+def encode(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int) -> Best:
+    """Take the kernel of the tensors' device."""
     if x_td.is_cuda:
         from kernels.encode_topk import triton
 
-        return triton.encode_topk(x_td, w_enc_df, b_enc_f, k)
-    return reference.encode_topk(x_td, w_enc_df, b_enc_f, k)
+        return triton.encode_topk(x_td, w_fd, b_f, k)
+    return cpu.encode_topk(x_td, w_fd, b_f, k)

@@ -1,46 +1,97 @@
-"""Compile a kernel for an H100 on a machine without one, and print its registers and stack bytes as JSON.
+"""Compile kernels for an H100 on a machine without one, and print each one's registers and stack bytes as JSON.
 
-Runs as a process of its own, because the interpreter that other tests use cannot compile.
+Runs as a process of its own, because the interpreter that other tests use cannot compile: it takes the names of
+variants, in `VARIANTS` below, and prints a line for each.
 """
 
+from __future__ import annotations
+
+import importlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-
-from kernels.encode_topk.triton import keep_best_kernel
-
-POINTERS = ("x_ptr", "w_ptr", "b_ptr")
-ALIGNED = (*POINTERS, "values_ptr", "indices_ptr", "d_in", "stride_xt", "stride_wf")
+TILE = {"stride_xd": 1, "stride_wd": 1, "BLOCK_F": 128, "PRECISION": "ieee"}
+WIDE_BF16 = TILE | {"BLOCK_T": 128, "BLOCK_D": 64}
+WIDE_FP32 = TILE | {"BLOCK_T": 128, "BLOCK_D": 32}
+FEW_BF16 = TILE | {"BLOCK_T": 16, "BLOCK_D": 64}
+FEW_FP32 = TILE | {"BLOCK_T": 16, "BLOCK_D": 32}
+TILE_TYPES = {"values_ptr": "*fp32", "not_finite_ptr": "*i32"}
 
 
-def main(dtype: str, block_t: int, keep: int, num_warps: int) -> None:
-    constants = {"stride_xd": 1, "stride_wd": 1, "KEEP": keep, "BLOCK_T": block_t, "BLOCK_F": 128, "PRECISION": "ieee"}
-    constants["BLOCK_D"] = 32 if dtype == "fp32" else 64
-    names = keep_best_kernel.arg_names
-    signature = {name: "constexpr" if name in constants else "i32" for name in names}
-    signature |= dict.fromkeys(POINTERS, f"*{dtype}") | {"values_ptr": "*fp32", "indices_ptr": "*i32"}
-    source = ASTSource(
-        fn=keep_best_kernel,
-        signature=signature,
-        constexprs={(names.index(name),): value for name, value in constants.items()},
-        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in ALIGNED},
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A kernel with the types of its pointers and its constants; `stack` is what it may spill, in bytes a thread."""
+
+    kernel: str
+    types: dict[str, str]
+    constants: dict[str, object]
+    num_warps: int = 4
+    stack: int = 0
+    aligned: tuple[str, ...] = field(default=())
+
+
+def _tile(kernel: str, dtype: str, constants: dict[str, object], *, stack: int = 0, **types: str) -> Variant:
+    inputs = dict.fromkeys(("x_ptr", "w_ptr", "b_ptr"), f"*{dtype}")
+    return Variant(
+        kernel=kernel,
+        types=inputs | TILE_TYPES | types,
+        constants=constants,
+        num_warps=8 if constants["BLOCK_T"] == 128 else 4,
+        stack=stack,
+        aligned=("d_in", "stride_xt", "stride_wf"),
     )
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
+
+
+_TOPK, _THRESHOLD = "encode_topk:keep_best_kernel", "encode_threshold:keep_firing_kernel"
+_FIRING = {"threshold_ptr": "*fp32", "counts_ptr": "*i32", "columns_ptr": "*i8"}
+VARIANTS = {
+    "topk-bf16": _tile(_TOPK, "bf16", WIDE_BF16 | {"KEEP": 16}, indices_ptr="*i32"),
+    "topk-fp32": _tile(_TOPK, "fp32", WIDE_FP32 | {"KEEP": 16}, indices_ptr="*i32"),
+    "topk-bf16-few": _tile(_TOPK, "bf16", FEW_BF16 | {"KEEP": 16}, indices_ptr="*i32"),
+    "topk-fp32-few": _tile(_TOPK, "fp32", FEW_FP32 | {"KEEP": 16}, indices_ptr="*i32"),
+    "threshold-bf16": _tile(_THRESHOLD, "bf16", WIDE_BF16 | {"SLOTS": 16}, **_FIRING),
+    "threshold-fp32": _tile(_THRESHOLD, "fp32", WIDE_FP32 | {"SLOTS": 16}, **_FIRING),
+    "threshold-bf16-few": _tile(_THRESHOLD, "bf16", FEW_BF16 | {"SLOTS": 16}, **_FIRING),
+    "threshold-fp32-few": _tile(_THRESHOLD, "fp32", FEW_FP32 | {"SLOTS": 16}, **_FIRING),
+    "gather-dot-bf16": Variant(
+        kernel="gather_dot:gather_dot_kernel",
+        types={"x_ptr": "*bf16", "w_ptr": "*bf16", "token_ptr": "*i64", "index_ptr": "*i64", "out_ptr": "*fp32"},
+        constants={"stride_xd": 1, "stride_wd": 1, "BLOCK_N": 16, "BLOCK_D": 128},
+    ),
+}
+
+
+def compiled_usage(variant: Variant) -> dict[str, int]:
+    """Return registers, stack bytes and shared memory of a variant, as the assembler reports them."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    folder, name = variant.kernel.split(":")
+    kernel = getattr(importlib.import_module(f"kernels.{folder}.triton"), name)
+    names = kernel.arg_names
+    signature = dict.fromkeys(names, "i32") | variant.types | dict.fromkeys(variant.constants, "constexpr")
+    source = ASTSource(
+        fn=kernel,
+        signature={name: signature[name] for name in names},
+        constexprs={(names.index(name),): value for name, value in variant.constants.items()},
+        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in (*variant.types, *variant.aligned)},
+    )
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": variant.num_warps})
     inspector = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
         usage = subprocess.run([inspector, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
     registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
-    print(json.dumps({"registers": int(registers), "stack": int(stack), "shared": compiled.metadata.shared}))  # noqa: T201
+    return {"registers": int(registers), "stack": int(stack), "shared": compiled.metadata.shared}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    for variant_name in sys.argv[1:] or VARIANTS:
+        print(json.dumps({"variant": variant_name} | compiled_usage(VARIANTS[variant_name])), flush=True)  # noqa: T201

@@ -1,88 +1,111 @@
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-from kernels.encode_topk import encode_topk, reference
+from kernels.encode_topk import cpu, encode_topk, exact, reference
+from kernels.screening import Screen
+from tests.kernels.inputs import NOT_FINITE, WELL_BEHAVED, Inputs, far_apart, normal
 
 pytest.importorskip("triton", reason="Triton has no wheels for this platform")
 
 from kernels.encode_topk import triton as fused
 
-IMPLEMENTATIONS = {"reference": reference.encode_topk, "triton": fused.encode_topk, "dispatch": encode_topk}
+
+def screened(x_td, w_fd, b_f, k):
+    return exact.encode_topk(x_td, w_fd, b_f, k, Screen.of(w_fd, b_f))
 
 
-@pytest.fixture(params=IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
-def implementation(request, poisoned):
-    return request.param
+IMPLEMENTATIONS = {
+    "reference": reference.encode_topk,
+    "cpu": cpu.encode_topk,
+    "triton": fused.encode_topk,
+    "screened": screened,
+    "dispatch": encode_topk,
+}
 
 
-def inputs(n_tokens, d_in, n_features, device, *, seed=0, transposed=True):
-    generator = torch.Generator().manual_seed(seed)
-    x_td = torch.randn(n_tokens, d_in, generator=generator)
-    w_fd = torch.randn(n_features, d_in, generator=generator) / d_in**0.5
-    b_f = torch.randn(n_features, generator=generator) / 4
-    w_df = w_fd.T if transposed else w_fd.T.contiguous()
-    return x_td.to(device), w_df.to(device), b_f.to(device)
+@pytest.fixture(params=IMPLEMENTATIONS, ids=IMPLEMENTATIONS)
+def implementation(request, device, poisoned):
+    if request.param == "cpu" and device.type != "cpu":
+        pytest.skip("runs on CPUs alone")
+    return IMPLEMENTATIONS[request.param]
 
 
-def check(x_td, w_df, b_f, k, values_tk, indices_tk, *, tolerance=1e-5):
+def check(inputs: Inputs, k: int, best, *, tolerance=1e-5):
     """Compare with a stable float64 sort: values at the returned indices, and membership up to rounding."""
-    h_tf = (x_td.double() @ w_df.double() + b_f.double()).cpu()
-    values_tk, indices_tk = values_tk.double().cpu(), indices_tk.cpu()
-    assert values_tk.shape == indices_tk.shape == (len(x_td), k)
+    h_tf = inputs.scores()
+    values_tk, indices_tk = best.values_tk.double().cpu(), best.indices_tk.cpu()
+    assert values_tk.shape == indices_tk.shape == (len(h_tf), k)
     torch.testing.assert_close(values_tk, h_tf.gather(1, indices_tk), atol=tolerance, rtol=tolerance)
     best_tk = h_tf.sort(dim=1, descending=True, stable=True).values[:, :k]
     torch.testing.assert_close(values_tk, best_tk, atol=tolerance, rtol=tolerance)
     assert (values_tk.diff(dim=1) <= 0).all()
     assert all(len(set(row)) == k for row in indices_tk.tolist())
+    assert not best.not_finite_t.any()
 
 
-@pytest.mark.parametrize(
-    ("n_tokens", "d_in", "n_features", "k"),
-    [(1, 16, 128, 1), (17, 33, 300, 8), (3, 40, 257, 32), (20, 16, 100, 100), (5, 64, 255, 3)],
-    ids=["one", "odd", "wide-k", "all", "narrow"],
-)
-def test_encode_topk_equals_a_sort(implementation, device, n_tokens, d_in, n_features, k):
-    x_td, w_df, b_f = inputs(n_tokens, d_in, n_features, device)
-    check(x_td, w_df, b_f, k, *implementation(x_td, w_df, b_f, k))
+@pytest.mark.parametrize("k", [1, 12, 100])
+@pytest.mark.parametrize("case", WELL_BEHAVED)
+def test_encode_topk_equals_a_sort(implementation, device, case, k):
+    inputs = WELL_BEHAVED[case]().to(device)
+    tolerance = 1e-5 * max(1, float(inputs.scores().abs().max())) if len(inputs.x_td) else 0
+    check(inputs, k, implementation(*inputs, k), tolerance=tolerance)
 
 
-def test_encode_topk_takes_contiguous_weights_and_strided_inputs(implementation, device):
-    x_td, w_df, b_f = inputs(9, 32, 200, device, transposed=False)
-    x_td = x_td.repeat_interleave(2, dim=1)[:, ::2]
-    assert not x_td.is_contiguous()
-    check(x_td, w_df, b_f, 4, *implementation(x_td, w_df, b_f, 4))
+def test_encode_topk_returns_all_features_in_order(implementation, device):
+    inputs = normal(20, 16, 100).to(device)
+    check(inputs, 100, implementation(*inputs, 100))
 
 
-def test_encode_topk_is_exact_where_one_tile_holds_every_winner(implementation, device):
-    x_td, w_df, b_f = inputs(6, 24, 512, device)
-    b_f[130:170] += 20
-    check(x_td, w_df, b_f, 12, *implementation(x_td, w_df, b_f, 12))
-
-
-def test_encode_topk_survives_ties_and_negative_rows(implementation, device):
-    x_td, w_df, b_f = inputs(4, 16, 140, device)
-    w_df = w_df[:, :1].expand(-1, 140)
-    b_f = torch.full_like(b_f, -100.0)
-    check(x_td, w_df, b_f, 5, *implementation(x_td, w_df, b_f, 5))
-
-
-def test_encode_topk_of_no_tokens_is_empty(implementation, device):
-    x_td, w_df, b_f = inputs(0, 16, 140, device)
-    values_tk, indices_tk = implementation(x_td, w_df, b_f, 5)
-    assert values_tk.shape == indices_tk.shape == (0, 5)
+@pytest.mark.parametrize("case", NOT_FINITE)
+def test_encode_topk_counts_what_is_not_finite_and_never_keeps_nan(implementation, device, case):
+    inputs = NOT_FINITE[case]().to(device)
+    best = implementation(*inputs, 8)
+    h_tf = inputs.x_td.cpu() @ inputs.w_fd.cpu().T + inputs.b_f.cpu()
+    assert torch.equal(best.not_finite_t.cpu() > 0, (~h_tf.isfinite()).any(1))
+    assert not best.values_tk.isnan().any()
+    wanted_tk = torch.where(h_tf.isnan(), -torch.inf, h_tf).sort(dim=1, descending=True).values[:, :8]
+    torch.testing.assert_close(best.values_tk.cpu(), wanted_tk, atol=1e-5, rtol=1e-5)
+    assert torch.equal(best.indices_tk.cpu() == -1, wanted_tk == -torch.inf)
 
 
 def test_encode_topk_repeats_itself(implementation, device):
-    x_td, w_df, b_f = inputs(8, 16, 200, device)
-    first, second = implementation(x_td, w_df, b_f, 6), implementation(x_td, w_df, b_f, 6)
-    assert torch.equal(first[0], second[0])
-    assert torch.equal(first[1], second[1])
+    inputs = normal(8, 16, 200).to(device)
+    first = implementation(*inputs, 6)
+    for _ in range(19):
+        assert all(torch.equal(a, b) for a, b in zip(implementation(*inputs, 6), first, strict=True))
+
+
+def test_encode_topk_reaches_weights_beyond_32_bits(device):
+    inputs = far_apart(device)
+    check(inputs, 10, fused.encode_topk(*inputs, 10))
+
+
+def test_a_permutation_of_features_permutes_the_result(implementation, device):
+    inputs = normal(7, 24, 260).to(device)
+    order_f = torch.randperm(260, generator=torch.Generator().manual_seed(1)).to(device)
+    permuted = implementation(inputs.x_td, inputs.w_fd[order_f], inputs.b_f[order_f], 9)
+    assert torch.equal(order_f[permuted.indices_tk], implementation(*inputs, 9).indices_tk)
+
+
+def test_a_floor_selects_what_a_sort_does(poisoned):
+    h_tf = torch.randn(300, 4096, generator=torch.Generator().manual_seed(0))
+    h_tf[7] = -h_tf[7].abs()
+    h_tf[8] = 1.0
+    h_tf[9, 5:] = -torch.inf
+    assert h_tf.numel() >= cpu._WORTH_A_FLOOR
+    values_tk, indices_tk = cpu.select(h_tf, 40)
+    torch.testing.assert_close(values_tk, h_tf.topk(40, dim=1).values, rtol=0, atol=0)
+    torch.testing.assert_close(h_tf.gather(1, indices_tk), values_tk, rtol=0, atol=0)
+    assert all(len(set(row)) == 40 for row in indices_tk[:9].tolist())
+
+
+def test_rows_that_the_bounds_do_not_prove_are_computed_again(device):
+    inputs = normal(5, 64, 400).to(device)
+    w_fd = inputs.w_fd.clone()
+    w_fd[1:200] = w_fd[0] + 1e-5 * w_fd[1:200]  # closer together than bfloat16 can tell
+    x_td = torch.cat([inputs.x_td, w_fd[:1] * 8])
+    inputs = Inputs(x_td, w_fd, inputs.b_f * 0)
+    check(inputs, 16, screened(*inputs, 16))
 
 
 @pytest.mark.parametrize(("k", "n_tiles"), [(32, 16), (64, 512), (1, 1), (128, 1)])
@@ -96,24 +119,5 @@ def test_tiles_together_keep_at_least_k(k, n_tiles):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_encode_topk_on_the_gpu_at_the_size_of_a_published_dictionary(device, dtype):
-    x_td, w_df, b_f = (tensor.to(dtype) for tensor in inputs(1000, 768, 24_576, device))
-    values_tk, indices_tk = encode_topk(x_td, w_df, b_f, 64)
-    check(x_td, w_df, b_f, 64, values_tk, indices_tk, tolerance=1e-4)
-
-
-@pytest.mark.parametrize(("dtype", "block_t", "num_warps"), [("bf16", 128, 8), ("fp32", 128, 8)])
-def test_the_kernel_compiles_for_an_h100_without_spilling(dtype, block_t, num_warps):
-    root = Path(__file__).parents[2]
-    script = Path(__file__).with_name("compile_for_hopper.py")
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    run = subprocess.run(
-        [sys.executable, script, dtype, str(block_t), "16", str(num_warps)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment | {"PYTHONPATH": str(root)},
-    )
-    assert run.returncode == 0, run.stderr
-    used = json.loads(run.stdout)
-    assert used["stack"] == 0
-    assert used["shared"] < 227 * 1024
+    inputs = normal(1000, 768, 24_576).to(device, dtype)
+    check(inputs, 64, encode_topk(*inputs, 64), tolerance=1e-4)

@@ -22,7 +22,8 @@ class TopK:
     k: int
 
     def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
-        return SparseActivations.from_topk(*encode_topk(x_td, w_enc_fd.T, b_enc_f, self.k), len(b_enc_f))
+        best = encode_topk(x_td, w_enc_fd, b_enc_f, self.k)
+        return SparseActivations.from_topk(best.values_tk, best.indices_tk, len(b_enc_f))
 
     def activate(self, h_tf: Tensor) -> SparseActivations:
         return SparseActivations.from_topk(*h_tf.topk(self.k, dim=1), h_tf.shape[1])

@@ -1,0 +1,40 @@
+"""Encode and keep the pre-activations above their feature's threshold, without storing the others.
+
+ReLU is a threshold of zero; JumpReLU, gated and BatchTopK dictionaries, and TopK run with a saved threshold, are this
+once their weights are folded.
+
+Shape suffixes: T tokens, D input width, F features, N kept.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from kernels.encode_threshold import cpu, exact
+from kernels.rows import Rows
+from kernels.screening import Screen
+
+__all__ = ["encode_threshold"]
+
+
+def encode_threshold(
+    x_td: Tensor, w_fd: Tensor, b_f: Tensor, threshold_f: Tensor, *, screen: Screen | None = None
+) -> Rows:
+    """Return the entries of `x_td @ w_fd.T + b_f` that exceed their threshold; a NaN never does.
+
+    The precision is that of the tensors: bfloat16 products are added up in float32. With a screen, made of
+    `Screen.of(w_fd, b_f - threshold_f)`, a bfloat16 product finds the candidates and float32 decides: which entries are
+    kept is then the same as in float32, up to float32's own rounding.
+    """
+    if screen is not None:
+        return exact.encode_threshold(x_td, w_fd, b_f, threshold_f, screen)
+    return encode(x_td, w_fd, b_f, threshold_f)
+
+
+def encode(x_td: Tensor, w_fd: Tensor, b_f: Tensor, threshold_f: Tensor) -> Rows:
+    """Take the kernel of the tensors' device."""
+    if x_td.is_cuda:
+        from kernels.encode_threshold import triton
+
+        return triton.encode_threshold(x_td, w_fd, b_f, threshold_f)
+    return cpu.encode_threshold(x_td, w_fd, b_f, threshold_f)

@@ -1,0 +1,39 @@
+"""On CPUs: a product of some tokens at a time, and NumPy to find what fires.
+
+NumPy compares three to seven times faster than torch on one core, and finds the places of what is set twice as fast.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.rows import Rows, chunks, count_not_finite, joined, places_to_rows, row_ends
+
+
+def encode_threshold(x_td: Tensor, w_fd: Tensor, b_f: Tensor, threshold_f: Tensor) -> Rows:
+    """Return the pre-activations above their threshold."""
+    threshold = threshold_f.float().numpy()
+    parts = [_encode(x_td[chunk], w_fd, b_f, threshold) for chunk in chunks(len(x_td), len(b_f))]
+    return joined(parts) if parts else _encode(x_td, w_fd, b_f, threshold)
+
+
+def _encode(x_td: Tensor, w_fd: Tensor, b_f: Tensor, threshold: np.ndarray) -> Rows:
+    h_tf = torch.addmm(b_f, x_td, w_fd.T).float()
+    places = torch.from_numpy(np.flatnonzero(h_tf.numpy() > threshold))
+    indptr, indices_n = places_to_rows(places.numpy(), tuple(h_tf.shape))
+    return Rows(indptr, indices_n, h_tf.view(-1)[places], count_not_finite(h_tf))
+
+
+def candidates(x_te: Tensor, w_fe: Tensor) -> tuple[Tensor, Tensor]:
+    """Return indptr and indices of the entries of `x_te @ w_fe.T` that are not below zero; both are bfloat16."""
+    counts, indices = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dtype=torch.int64)]
+    for chunk in chunks(len(x_te), len(w_fe)):
+        bound_tf = x_te[chunk] @ w_fe.T
+        # A bfloat16 is below zero if its bits are, and integers compare faster.
+        places = np.flatnonzero(bound_tf.view(torch.int16).numpy() >= 0)
+        indptr, indices_n = places_to_rows(places, tuple(bound_tf.shape))
+        counts.append(indptr.diff())
+        indices.append(indices_n)
+    return row_ends(torch.cat(counts)), torch.cat(indices)

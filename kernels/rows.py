@@ -1,0 +1,107 @@
+"""Results in rows of any length, and what CPU paths share in making them.
+
+Shape suffixes: T tokens, F features, N entries kept, K kept per token.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Pre-activations of one step on a CPU: small enough to stay near the caches, large enough for the matrix product.
+CHUNK_ELEMENTS = 1 << 22
+
+
+class Rows(NamedTuple):
+    """Compressed sparse rows: row t is indptr[t]:indptr[t + 1], features ascending. Indices are int64.
+
+    `not_finite_t` counts the pre-activations of each token that were infinite or not a number.
+    """
+
+    indptr: Tensor
+    indices_n: Tensor
+    values_n: Tensor
+    not_finite_t: Tensor
+
+
+class Best(NamedTuple):
+    """The best of every token, largest first, [T, K]; where there was nothing to keep, minus infinity at index -1.
+
+    `not_finite_t` counts the pre-activations of each token that were infinite or not a number.
+    """
+
+    values_tk: Tensor
+    indices_tk: Tensor
+    not_finite_t: Tensor
+
+
+def chunks(n_tokens: int, n_features: int) -> Iterator[slice]:
+    """Cut tokens into steps of about CHUNK_ELEMENTS pre-activations."""
+    size = max(1, CHUNK_ELEMENTS // max(1, n_features))
+    return (slice(start, min(start + size, n_tokens)) for start in range(0, n_tokens, size))
+
+
+def count_not_finite(h_tf: Tensor) -> Tensor:
+    """Return for each row how many entries are infinite or not a number."""
+    # A row's sum shows at a fraction of the cost whether there are any.
+    suspect_t = ~h_tf.sum(1).isfinite()
+    count_t = torch.zeros(len(h_tf), dtype=torch.int64, device=h_tf.device)
+    if suspect_t.any():
+        count_t[suspect_t] = (~h_tf[suspect_t].isfinite()).sum(1)
+    return count_t
+
+
+def row_ends(counts_t: Tensor) -> Tensor:
+    """Return indptr of rows of these lengths."""
+    indptr = torch.zeros(len(counts_t) + 1, dtype=torch.int64, device=counts_t.device)
+    torch.cumsum(counts_t, 0, out=indptr[1:])
+    return indptr
+
+
+def places_to_rows(places_n: np.ndarray, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return indptr and column indices of ascending flat places in an array of this shape."""
+    n_rows, width = shape
+    indptr = np.searchsorted(places_n, np.arange(n_rows + 1) * width)
+    indices_n = places_n - np.repeat(np.arange(n_rows) * width, np.diff(indptr))
+    return torch.from_numpy(indptr), torch.from_numpy(indices_n)
+
+
+def joined(parts: list[Rows]) -> Rows:
+    """Put rows end to end."""
+    if len(parts) == 1:
+        return parts[0]
+    return Rows(
+        row_ends(torch.cat([part.indptr.diff() for part in parts])),
+        torch.cat([part.indices_n for part in parts]),
+        torch.cat([part.values_n for part in parts]),
+        torch.cat([part.not_finite_t for part in parts]),
+    )
+
+
+def with_rows(rows: Rows, other_r: Tensor, other: Rows) -> Rows:
+    """Return rows of which those numbered other_r, ascending, are taken from `other` instead."""
+    counts_t = rows.indptr.diff()
+    is_other_t = torch.zeros_like(counts_t, dtype=torch.bool)
+    is_other_t[other_r] = True
+    kept_n = ~is_other_t.repeat_interleave(counts_t)
+    counts_t[other_r] = other.indptr.diff()
+    is_other_n = is_other_t.repeat_interleave(counts_t)
+    indices_n = rows.indices_n.new_empty(len(is_other_n))
+    values_n = rows.values_n.new_empty(len(is_other_n))
+    indices_n[is_other_n], indices_n[~is_other_n] = other.indices_n, rows.indices_n[kept_n]
+    values_n[is_other_n], values_n[~is_other_n] = other.values_n, rows.values_n[kept_n]
+    not_finite_t = rows.not_finite_t.clone()
+    not_finite_t[other_r] = other.not_finite_t
+    return Rows(row_ends(counts_t), indices_n, values_n, not_finite_t)
+
+
+def sparse_matrix(indptr: Tensor, indices_n: Tensor, values_n: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return torch's own compressed sparse rows, without its notice that they are in beta."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
+        return torch.sparse_csr_tensor(indptr, indices_n, values_n, size=shape, check_invariants=False)

@@ -1,0 +1,74 @@
+"""Finding in bfloat16 what must be computed in float32, with a proof that nothing else can matter.
+
+For x' and w' rounded to bfloat16, |x.w - x'.w'| <= |x - x'| |w'| + |x| |w - w'|, and summing n products in float32 adds
+at most n 2^-24 |x| |w|. These bounds are themselves inner products, of (|x - x'|, |x|) with (|w'|, |w - w'|): as two
+more columns of both factors they make the bfloat16 product itself an upper bound of the float32 score. Two more carry
+what is added to the score, in two halves, because one bfloat16 has too few digits for it. What is not above a level in
+the upper bounds is not above it in float32, and what is above it gets computed in float32.
+
+Shape suffixes: T tokens, D input width, E = D + 8, F features, C columns that carry bounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.processors import has_fast_bfloat16
+
+# The columns that carry bounds, filled up so that rows of usual widths stay aligned to 16 bytes.
+COLUMNS = 8
+# Factors that cover the rounding of the bounds themselves, to bfloat16 twice.
+_ROUNDING = 1 + 2**-6
+_FAR = 1e30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Screen:
+    """Encoder rows in bfloat16, with the columns that turn products into upper bounds of `x . w + offset`."""
+
+    w_fe: Tensor
+
+    @classmethod
+    def of(cls, w_fd: Tensor, offset_f: Tensor) -> Screen:
+        """Round weights and what is added to their products: a bias, less a threshold where there is one."""
+        rounded_fd = w_fd.bfloat16()
+        missing_f = (w_fd - rounded_fd.float()).norm(dim=1) * _ROUNDING
+        norm_f = rounded_fd.float().norm(dim=1) * _ROUNDING
+        high_f = offset_f.bfloat16()
+        low_f = offset_f - high_f.float() + offset_f.abs() * 2**-15
+        none_f = torch.zeros_like(low_f)
+        columns_fc = torch.stack([high_f.float(), low_f, norm_f, missing_f, *[none_f] * (COLUMNS - 4)], dim=1)
+        # A row with NaN must not hide: it is always a candidate, and the float32 score shows what it is.
+        bad_f = ~columns_fc.isfinite().all(1)
+        columns_fc[bad_f] = 0
+        columns_fc[bad_f, 0] = _FAR
+        rounded_fd[bad_f] = 0
+        return cls(w_fe=torch.cat([rounded_fd, columns_fc.bfloat16()], dim=1))
+
+    @property
+    def n_bytes(self) -> int:
+        return self.w_fe.nbytes
+
+    @staticmethod
+    def pays(device: torch.device) -> bool:
+        """Return whether screening is worth its memory: where bfloat16 products are several times faster."""
+        return device.type == "cuda" or has_fast_bfloat16()
+
+    def inputs(self, x_td: Tensor) -> Tensor:
+        """Return x_te, whose product with the weights is an upper bound of every score."""
+        rounded_td = x_td.bfloat16()
+        length_t1 = x_td.norm(dim=1, keepdim=True)
+        # Both the bound and the scores in float32 that it must cover round as they add up.
+        slack_t1 = (x_td - rounded_td.float()).norm(dim=1, keepdim=True) + 4 * (x_td.shape[1] + 8) * 2**-24 * length_t1
+        ones_t1 = torch.ones_like(length_t1)
+        columns_tc = torch.cat([ones_t1, ones_t1, slack_t1 * _ROUNDING, length_t1 * _ROUNDING], dim=1)
+        rest_tc = ones_t1.new_zeros(len(x_td), COLUMNS - 4)
+        return torch.cat([rounded_td, columns_tc.bfloat16(), rest_tc.bfloat16()], dim=1)
+
+
+def above(bound: Tensor) -> Tensor:
+    """Return a number that a bound is below even if it was rounded to bfloat16 when it was stored."""
+    return bound + bound.abs() * 2**-7

@@ -12,8 +12,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -83,22 +84,25 @@ def local_path(path_or_id: str, *, endpoint: str | None = None) -> Path:
     return cached(path_or_id) or fetch(plan(path_or_id, endpoint=endpoint))
 
 
-def cached(path_or_id: str) -> Path | None:
+def cached(path_or_id: str, *, of: Sequence[str] = ("*",)) -> Path | None:
     """Return where a hub id lies in this machine's cache, None unless all of it does. Uses no network."""
     repo, revision, inside, part = _parts(path_or_id)
     _, errors, snapshot_download, _ = _client(path_or_id)
     try:
-        folder = snapshot_download(repo, revision=revision, allow_patterns=_wanted(inside), local_files_only=True)
+        folder = snapshot_download(repo, revision=revision, allow_patterns=_wanted(inside, of), local_files_only=True)
     except (errors.LocalEntryNotFoundError, errors.EntryNotFoundError):
         return None
     path = Path(folder) / inside
     return Path(f"{path}{part}") if path.exists() else None
 
 
-def plan(path_or_id: str, *, endpoint: str | None = None, several: bool = False) -> Download:
+def plan(
+    path_or_id: str, *, endpoint: str | None = None, several: bool = False, of: Sequence[str] = ("*",)
+) -> Download:
     """Ask the hub what an id would fetch, within seconds.
 
-    `several` lets a repository with weights in many folders pass. Raises what `local_path` does.
+    `several` lets a repository with weights in many folders pass; `of` are patterns of the files that matter. Raises
+    what `local_path` does.
     """
     repo, revision, inside, part = _parts(path_or_id)
     api, errors, _, constants = _client(path_or_id)
@@ -111,9 +115,8 @@ def plan(path_or_id: str, *, endpoint: str | None = None, several: bool = False)
     except (errors.HTTPError, OSError) as error:
         raise _no_hub(path_or_id, f"the hub does not answer ({type(error).__name__})") from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    sizes = {
-        name: size for name, size in sizes.items() if not inside or name == inside or name.startswith(f"{inside}/")
-    }
+    patterns = _wanted(inside, of)
+    sizes = {name: size for name, size in sizes.items() if any(fnmatch(name, pattern) for pattern in patterns)}
     if not sizes:
         raise _no_hub(path_or_id, f"the repository has nothing at {inside!r}")
     free_bytes = shutil.disk_usage(_existing(constants.HF_HUB_CACHE)).free
@@ -149,7 +152,7 @@ def fetch(
     blobs = Path(constants.HF_HUB_CACHE) / _folder_of(download.repo) / "blobs"
     before, total = _bytes_in(blobs), max(1, download.missing_bytes)
     order = {"repo_id": download.repo, "revision": download.revision, "endpoint": download.endpoint}
-    order |= {"allow_patterns": _wanted(download.inside)}
+    order |= {"allow_patterns": list(download.sizes), "cache_dir": str(constants.HF_HUB_CACHE)}
     command = [sys.executable, "-c", _CHILD, json.dumps(order)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         try:
@@ -185,8 +188,8 @@ def _parts(path_or_id: str) -> tuple[str, str | None, str, str]:
     return match["repo"], match["revision"], (match["inside"] or "").strip("/"), match["part"] or ""
 
 
-def _wanted(inside: str) -> list[str]:
-    return [f"{inside}/*", inside] if inside else ["*"]
+def _wanted(inside: str, of: Sequence[str] = ("*",)) -> list[str]:
+    return [f"{inside}/*", inside] if inside else list(of)
 
 
 def _folder_of(repo: str) -> str:

@@ -53,12 +53,13 @@ MAX_ENTRIES = 20_000
 MAX_SUGGESTIONS = 20
 
 
-def read_config(path: str | Path) -> DictionaryConfig:
+def read_config(path: str | Path, *, digest: bool = True) -> DictionaryConfig:
     """Return the facts of the dictionary in a folder, or in a file, after checking its weights' table of contents.
 
+    `digest` says whether to read the weights for their SHA-256, which takes seconds for every few gigabytes.
     Raises UnknownDictionary, SeveralDictionaries, UnsupportedDictionary, DamagedDictionary, RefusedPickle.
     """
-    place = Place.named(path)
+    place = Place.named(path, digests=digest)
     if not place.path.exists():
         raise UnknownDictionary(f"There is nothing at {path}.", "Check the path.", path=str(path))
     verdicts = {}

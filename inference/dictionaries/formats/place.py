@@ -62,16 +62,21 @@ def no(why: str) -> Verdict:
 
 @dataclass(frozen=True)
 class Place:
-    """What somebody named: `path` is a folder or a file, `part` what follows a `#` behind it."""
+    """What somebody named: `path` is a folder or a file, `part` what follows a `#` behind it.
+
+    Without `digests` configs are described without reading all of the weights.
+    """
 
     path: Path
     part: str = ""
+    digests: bool = True
 
     @classmethod
-    def named(cls, name: str | Path) -> Place:
+    def named(cls, name: str | Path, *, digests: bool = True) -> Place:
         """Return the place of a path that may end in `#part`."""
         path, _, part = str(name).rpartition("#")
-        return cls(Path(path), part) if path and not Path(name).exists() else cls(Path(name))
+        is_part = bool(path) and not Path(name).exists()
+        return cls(Path(path), part, digests) if is_part else cls(Path(name), digests=digests)
 
     @cached_property
     def folder(self) -> Path:
@@ -193,7 +198,7 @@ class Place:
         )
         check_shapes(config, weights)
         _check_counts(config, weights)
-        return replace(config, sha256=files_sha256(files_of(weights, tensors)))
+        return replace(config, sha256=files_sha256(files_of(weights, tensors)) if self.digests else "")
 
 
 def _has_threshold(tensors: Mapping[str, str], facts: Mapping[str, Any]) -> bool:

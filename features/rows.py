@@ -135,15 +135,22 @@ def example_rows(dashboard: DictionaryDashboard, contexts: ContextTable) -> Iter
 
 def folds(contexts: ContextTable, context_x: np.ndarray, peak_position_x: np.ndarray) -> np.ndarray:
     """Return a hash of the tokens within FOLD_RADIUS of each peak, in their order: int64, equal for equal windows."""
-    start_x = contexts.indptr_c[context_x]
-    stop_x = contexts.indptr_c[context_x + 1]
+    return folds_of(contexts.token_ids_t, contexts.indptr_c, context_x, peak_position_x)
+
+
+def folds_of(
+    token_ids_t: np.ndarray, indptr_c: np.ndarray, context_x: np.ndarray, peak_position_x: np.ndarray
+) -> np.ndarray:
+    """Return the same for contexts given by their token ids end to end."""
+    start_x = indptr_c[context_x]
+    stop_x = indptr_c[context_x + 1]
     peak_x = start_x + peak_position_x.astype(np.int64)
-    last = max(0, len(contexts.token_ids_t) - 1)
+    last = max(0, len(token_ids_t) - 1)
     hash_x = np.zeros(len(context_x), dtype=np.uint64)
     for offset in range(-FOLD_RADIUS, FOLD_RADIUS + 1):
         place_x = peak_x + offset
         inside_x = (place_x >= start_x) & (place_x < stop_x)
-        id_x = contexts.token_ids_t[np.clip(place_x, 0, last)].astype(np.uint64)
+        id_x = token_ids_t[np.clip(place_x, 0, last)].astype(np.uint64)
         # FNV-1a's step, with a number that is no token outside the context.
         hash_x = (hash_x ^ np.where(inside_x, id_x + np.uint64(1), _OUTSIDE)) * _FOLD_PRIME
         hash_x ^= hash_x >> np.uint64(29)

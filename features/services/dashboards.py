@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,21 @@ def attach(
         done += _weight(dashboard)
         progress(done, total)
     stats = {dictionary: _stats(dashboard, facts or {}) for dictionary, dashboard in dashboards.items()}
+    publish(tokenization=tokenization, stats=stats, explanations=explanations)
+    return tokenization
+
+
+def publish(
+    *,
+    tokenization: Tokenization,
+    stats: Mapping[int, Mapping[str, Any]],
+    explanations: Mapping[int, Mapping[str, Iterable[MethodExplanation]]] | None = None,
+) -> None:
+    """Make the filled partitions of dictionaries (ids) what readers see, with their figures and explanations.
+
+    One short transaction, tried several times: explanations must let themselves be read again. Raises Unavailable
+    where readers hold the tables for so long that it has to be given up.
+    """
     for attempt in range(SWAP_ATTEMPTS):
         try:
             _swap(tokenization, stats, explanations or {})
@@ -74,7 +89,6 @@ def attach(
             time.sleep(0.5 * 2**attempt)
         else:
             break
-    return tokenization
 
 
 @transaction.atomic
@@ -104,7 +118,7 @@ def store_contexts(*, corpus: int, model: int, context_size: int, contexts: Cont
 def _swap(
     tokenization: Tokenization,
     stats: Mapping[int, Mapping[str, Any]],
-    explanations: Mapping[int, Mapping[str, Sequence[MethodExplanation]]],
+    explanations: Mapping[int, Mapping[str, Iterable[MethodExplanation]]],
 ) -> None:
     # In order of id, as every other place that locks several dictionaries.
     rows = list(Dictionary.objects.select_for_update().filter(id__in=stats).order_by("id"))
@@ -142,15 +156,14 @@ def _stats(dashboard: DictionaryDashboard, facts: Mapping[str, Any]) -> dict[str
     stats = {name: _finite(getattr(dashboard, name)) for name in (*STATS, "dead", "dense")}
     return stats | {
         "log_edges": [float(edge) for edge in dashboard.log_edges_e],
-        "densities": _densities(dashboard),
+        "densities": densities(dashboard.density_f[dashboard.firing_count_f > 0]),
         "co_firing_exact": bool(dashboard.co_firing_exact),
         **facts,
     }
 
 
-def _densities(dashboard: DictionaryDashboard) -> dict[str, Any]:
+def densities(density_n: np.ndarray) -> dict[str, Any]:
     """Count live features by density: `counts` of bins `first`, `first` + 1, ... of a quarter of a decade."""
-    density_n = dashboard.density_f[dashboard.firing_count_f > 0]
     if not len(density_n):
         return {"first": 0, "per_decade": BINS_PER_DECADE, "counts": []}
     # A density of 1 belongs to the last bin, which ends there.

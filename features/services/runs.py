@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 BUILD_PHASES = ("read", "encode", "reduce", "decode", "explain", "store")
 ABOUT_DICTIONARIES = frozenset({Run.Kind.BUILD, Run.Kind.EVALUATION})
+# At most one of these at a time: both fill the partitions of a dictionary.
+WRITE_DASHBOARDS = frozenset({Run.Kind.BUILD, Run.Kind.IMPORT})
 UNDER_WAY = {
     Run.Kind.BUILD: "built",
     Run.Kind.EVALUATION: "evaluated",
@@ -104,6 +106,16 @@ def create(
     )
     run.dictionaries.set(dictionaries)
     return run.pk
+
+
+@transaction.atomic
+def claim(*, run: int, dictionary: int) -> None:
+    """Let a run that found out what it is about work on a dictionary (id); raise Conflict where another run does."""
+    row = _locked(run)
+    list(Dictionary.objects.select_for_update().filter(id=dictionary))
+    if not row.dictionaries.filter(id=dictionary).exists():
+        _refuse_second(row.kind, [dictionary])
+        row.dictionaries.add(dictionary)
 
 
 @transaction.atomic
@@ -214,11 +226,12 @@ def _locked(run: int) -> Run:
 
 def _refuse_second(kind: str, dictionaries: Sequence[int]) -> None:
     """Raise Conflict where a run of this kind is at work on a dictionary; the caller has locked the dictionaries."""
+    kinds = WRITE_DASHBOARDS if kind in WRITE_DASHBOARDS else {kind}
     through = Run.dictionaries.through.objects
-    rows = through.filter(dictionary_id__in=dictionaries, run__kind=kind, run__state__in=Run.ACTIVE)
-    if other := rows.select_related("dictionary").first():
+    rows = through.filter(dictionary_id__in=dictionaries, run__kind__in=kinds, run__state__in=Run.ACTIVE)
+    if other := rows.select_related("dictionary", "run").first():
         raise Conflict(
-            f"{other.dictionary.source} is being {UNDER_WAY[kind]} by run {other.run_id}.",
+            f"{other.dictionary.source} is being {UNDER_WAY[other.run.kind]} by run {other.run_id}.",
             "Wait until it is done, or cancel it.",
             run=other.run_id,
         )

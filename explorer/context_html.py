@@ -10,10 +10,10 @@ copied context is clean text. Segments around the peak let the stylesheet choose
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import lru_cache
+from html import escape
 
-from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
 from explorer.live_values import PromptToken
@@ -23,33 +23,6 @@ from features.results import ExampleCard
 NEAR, MIDDLE = 16, 48
 _SPECIAL = re.compile(r"\n|\t|[\x00-\x08\x0b-\x1f\x7f]| {3,}")
 _SIGNS = {"\n": "↵", "\t": "→"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """One visible unit: `first` is its first token's position, `count` how many tokens share it."""
-
-    text: str
-    first: int
-    count: int
-    value: float
-
-
-def pieces(
-    text: str, starts: Sequence[int], ends: Sequence[int], positions: Sequence[int], values: Sequence[float]
-) -> Iterator[Piece]:
-    """Yield units of text with the strongest activation among the tokens that share each."""
-    fired = dict(zip(positions, values, strict=True))
-    position, n_tokens = 0, len(starts)
-    while position < n_tokens:
-        start, end = starts[position], ends[position]
-        last = position + 1
-        if end > start:
-            while last < n_tokens and starts[last] == start and ends[last] == end:
-                last += 1
-        value = max((fired.get(p, 0.0) for p in range(position, last)), key=abs)
-        yield Piece(text=text[start:end], first=position, count=last - position, value=value)
-        position = last
 
 
 def tokens_html(
@@ -63,23 +36,34 @@ def tokens_html(
     peak: int | None = None,
 ) -> SafeString:
     """Return the `<i>` elements of a context, in segments when `peak` is given. `maximum` ends the colour scale."""
-    units = pieces(text, starts, ends, positions, values)
-    if peak is None:
-        return mark_safe("".join(_element(piece, maximum) for piece in units))
+    fired = dict(zip(positions, values, strict=True))
     out: list[str] = []
     side, segment = "", ""
-    for piece in units:
-        wanted_side, wanted_segment = _place(piece, peak)
-        if segment and (wanted_side, wanted_segment) != (side, segment):
-            out.append("</span>")
-            segment = ""
-        if wanted_side != side:
-            out.append(f'{"</span></span>" if side else ""}<span class="{wanted_side}"><span>')
-            side = wanted_side
-        if wanted_segment and not segment:
-            out.append(f'<span class="{wanted_segment}">')
-            segment = wanted_segment
-        out.append(_element(piece, maximum))
+    position, n_tokens = 0, len(starts)
+    while position < n_tokens:
+        start, end = starts[position], ends[position]
+        last = position + 1
+        if end > start:
+            while last < n_tokens and starts[last] == start and ends[last] == end:
+                last += 1
+        if peak is not None:
+            wanted_side, wanted_segment = _place(position, last - 1, peak)
+            if segment and (wanted_segment != segment or wanted_side != side):
+                out.append("</span>")
+                segment = ""
+            if wanted_side != side:
+                out.append(f'{"</span></span>" if side else ""}<span class="{wanted_side}"><span>')
+                side = wanted_side
+            if wanted_segment and not segment:
+                out.append(f'<span class="{wanted_segment}">')
+                segment = wanted_segment
+        if last == position + 1 and position not in fired:
+            out.append(_silent(text[start:end]))
+        else:
+            # Of the tokens that share a span, the strongest colours it.
+            value = max((fired.get(p, 0.0) for p in range(position, last)), key=abs)
+            out.append(_element(text[start:end], last - position, value, maximum))
+        position = last
     out.append(("</span>" if segment else "") + ("</span></span>" if side else ""))
     return mark_safe("".join(out))
 
@@ -97,6 +81,7 @@ def example_html(example: ExampleCard, maximum: float) -> SafeString:
     )
 
 
+@lru_cache(maxsize=1 << 15)
 def shown(text: str) -> str:
     """Return a token's text for chips and tables: spaces at its borders as dots, newline and control bytes as signs."""
     if not text:
@@ -114,24 +99,30 @@ def _sign(match: re.Match[str]) -> str:
     return _SIGNS.get(found, f"\\x{ord(found):02x}")
 
 
-def _place(piece: Piece, peak: int) -> tuple[str, str]:
+def _place(first: int, last: int, peak: int) -> tuple[str, str]:
     """Return the side of the peak (before, peak, after) and the segment (far, mid or none when near)."""
-    distance = max(piece.first - peak, peak - (piece.first + piece.count - 1), 0)
-    if distance == 0:
+    distance = first - peak if first > peak else peak - last
+    if distance <= 0:
         return "peak", ""
     segment = "far" if distance > MIDDLE else "mid" if distance > NEAR else ""
-    return ("after" if piece.first > peak else "before"), segment
+    return ("after" if first > peak else "before"), segment
 
 
-def _element(piece: Piece, maximum: float) -> str:
+def _element(text: str, count: int, value: float, maximum: float) -> str:
     attributes = ""
-    if piece.value:
-        sign = "p" if piece.value > 0 else "n"
-        dotted = " sp" if piece.text[:1] == " " else ""
-        attributes = f' class="{sign}{activation_level(piece.value, maximum)}{dotted}" data-v="{piece.value:.4g}"'
-    if piece.count != 1:
-        attributes += f' data-n="{piece.count}"'
-    return f"<i{attributes}>{_body(piece.text)}</i>"
+    if value:
+        sign = "p" if value > 0 else "n"
+        dotted = " sp" if text[:1] == " " else ""
+        attributes = f' class="{sign}{activation_level(value, maximum)}{dotted}" data-v="{value:.4g}"'
+    if count != 1:
+        attributes += f' data-n="{count}"'
+    return f"<i{attributes}>{_body(text)}</i>"
+
+
+@lru_cache(maxsize=1 << 16)
+def _silent(text: str) -> str:
+    """Return the element of one token that does not fire: most of a page, and of few different texts."""
+    return f"<i>{_body(text)}</i>"
 
 
 def _body(text: str) -> str:

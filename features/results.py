@@ -369,6 +369,15 @@ class DocumentPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeaturePage:
+    """What a feature's page shows: its card, the first examples of each group, and the features around it."""
+
+    feature: FeatureCard
+    groups: tuple[ExampleGroup, ...]
+    rail: tuple[FeatureRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListCard:
     id: int
     name: str

@@ -9,21 +9,35 @@ from django import template
 from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
-from explorer import charts, context_html
+from explorer import charts, context_html, figures, rows_html
 from explorer.live_values import PromptToken, TestedText, TokenValue
-from explorer.ramps import activation_level
-from features.results import ExampleCard, Histogram
+from features.results import ExampleCard
 
 register = template.Library()
+for _filter in (
+    context_html.shown,
+    figures.compact,
+    figures.duration,
+    figures.figure,
+    figures.percent,
+    figures.signed,
+    rows_html.level,
+):
+    register.filter(_filter.__name__, _filter)
+for _tag in (
+    charts.activation_chart,
+    charts.density_chart,
+    charts.logit_chart,
+    rows_html.effect_rows,
+    rows_html.example,
+    rows_html.neighbours,
+    rows_html.rail_rows,
+    rows_html.table_rows,
+):
+    register.simple_tag(_tag)
 
 THEMES = ("light", "dark")
 WIDTHS = ("stacked", "snippet", "paragraph", "full")
-
-
-@register.simple_tag
-def tokens(example: ExampleCard, maximum: float) -> SafeString:
-    """Render an example's tokens, coloured on a scale that ends at `maximum`."""
-    return context_html.example_html(example, maximum)
 
 
 @register.simple_tag
@@ -67,27 +81,9 @@ def marked_text(text: str, spans: Sequence[tuple[int, int]]) -> SafeString:
 
 
 @register.simple_tag
-def activation_chart(histogram: Histogram, maximum: float) -> charts.Chart:
-    return charts.activation_chart(histogram, maximum)
-
-
-@register.simple_tag
-def logit_chart(histogram: Histogram) -> charts.Chart:
-    return charts.logit_chart(histogram)
-
-
-@register.simple_tag
-def density_chart(histogram: Histogram) -> charts.Chart:
-    return charts.density_chart(histogram)
-
-
-@register.simple_tag
 def meter(percentage: float) -> SafeString:
     """Draw a share, 0 to 100, as a thin bar."""
-    return mark_safe(
-        '<svg class="meter" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect width="100" height="4"/><rect width="{float(percentage):g}" height="4"/></svg>'
-    )
+    return mark_safe(rows_html.meter(percentage))
 
 
 @register.simple_tag(takes_context=True)
@@ -102,64 +98,6 @@ def context_width(context: template.Context) -> str:
     request = context.get("request")
     asked = request.GET.get("width", "") if request is not None else ""
     return asked if asked in WIDTHS else _cookie(context, "width", WIDTHS, "stacked")
-
-
-@register.filter
-def shown(text: str) -> str:
-    return context_html.shown(text)
-
-
-@register.filter
-def figure(value: float | None) -> str:
-    """Format with three significant figures, thousands grouped; missing values are an en dash."""
-    if value is None:
-        return "–"
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 1000:
-        return f"{value:,.0f}"
-    if size < 1e-4:
-        return f"{value:.2e}".replace("e-0", "e-")
-    digits = f"{value:#.3g}"
-    return digits.rstrip(".") if "e" not in digits else f"{value:.3g}"
-
-
-@register.filter
-def signed(value: float) -> str:
-    """Format like `figure`, with a sign."""
-    return f"{'+' if value > 0 else '−' if value < 0 else ''}{figure(abs(value))}"
-
-
-@register.filter
-def percent(share: float | None) -> str:
-    """Format a share in [0, 1] as a percentage with three significant figures."""
-    if share is None:
-        return "–"
-    if share == 0:
-        return "0 %"
-    scaled = share * 100
-    size = abs(scaled)
-    if size < 0.001:
-        return f"{scaled:.1e} %".replace("e-0", "e-")
-    return f"{scaled:.3g} %" if size < 99.95 else f"{scaled:,.4g} %" if size < 1000 else f"{scaled:,.0f} %"
-
-
-@register.filter
-def compact(count: float | None) -> str:
-    """Format a count shortly: 950, 12.3k, 1.05M."""
-    if count is None:
-        return "–"
-    for limit, divisor, suffix in ((1e9, 1e9, "B"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if abs(count) >= limit:
-            return f"{count / divisor:.3g}{suffix}"
-    return f"{count:,.0f}"
-
-
-@register.filter
-def level(value: float, maximum: float) -> str:
-    """Return the colour class of a value."""
-    return f"{'n' if value < 0 else 'p'}{activation_level(value, maximum)}"
 
 
 @register.filter
@@ -198,19 +136,6 @@ def ago(moment: datetime | None) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"
     return "just now"
-
-
-@register.filter
-def duration(seconds: float | None) -> str:
-    """Format a waiting time: 45 s, 3 min 20 s, 2 h 5 min."""
-    if seconds is None:
-        return "–"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _cookie(context: template.Context, name: str, allowed: tuple[str, ...], default: str) -> str:

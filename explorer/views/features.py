@@ -34,8 +34,8 @@ def feature(request: HttpRequest, model: str, source: str, index: int) -> HttpRe
 
 def feature_context(request: HttpRequest, model: str, source: str, index: int) -> dict[str, Any]:
     """Return what feature.html shows."""
-    card = selectors.feature_card(model, source, index, request.user)
-    groups = selectors.example_groups(card.source.id, index, SHOWN_PER_GROUP)
+    page = selectors.feature_page(model, source, index, request.user, around=RAIL, per_group=SHOWN_PER_GROUP)
+    card, groups = page.feature, page.groups
     opened = request.GET.get("group", "")
     if opened.isascii() and opened.isdigit():
         whole = selectors.example_group(card.source.id, index, int(opened), limit=EXPANDED)
@@ -43,7 +43,7 @@ def feature_context(request: HttpRequest, model: str, source: str, index: int) -
     text = request.GET.get("text", "")[:MAX_TEXT_IN_URL]
     return page_context(card) | {
         "groups": groups,
-        "rail": rail_rows(card.source, index - RAIL, index + RAIL),
+        "rail": page.rail,
         "test_text": text,
         "steer_text": text or _lead(groups),
         "my_lists": selectors.lists(request.user)[:50] if request.user.is_authenticated else (),

@@ -2,7 +2,7 @@
 
 from features.selectors.documents import document
 from features.selectors.examples import example_group, example_groups
-from features.selectors.feature_cards import feature_card, random_feature
+from features.selectors.feature_cards import feature_card, feature_page, random_feature
 from features.selectors.feature_rows import feature_rows
 from features.selectors.lists import feature_list, lists
 from features.selectors.models import home, model_page
@@ -16,6 +16,7 @@ __all__ = [
     "example_groups",
     "feature_card",
     "feature_list",
+    "feature_page",
     "feature_rows",
     "home",
     "lists",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from django.db import connection
@@ -46,6 +47,7 @@ ORDER BY kept."group", kept.place
 
 
 class _Facts(NamedTuple):
+    dictionary: int
     tokenization: int
     has_bos: bool
     corpus: int
@@ -55,26 +57,42 @@ class _Facts(NamedTuple):
 
 def example_groups(dictionary_id: int, index: int, per_group: int = 2) -> tuple[ExampleGroup, ...]:
     """Return the first examples of every group that the feature has, near-duplicates folded. Three queries."""
-    return _groups(dictionary_id, index, list(NAMES), 0, per_group)
+    return _groups(_facts(dictionary_id), _shares(dictionary_id, index), index, list(NAMES), 0, per_group)
+
+
+def groups_of(dictionary: Dictionary, feature: Feature, per_group: int) -> tuple[ExampleGroup, ...]:
+    """Return the same of a feature that is loaded, of a dictionary with its facts. One query."""
+    tokenization = dictionary.tokenization
+    facts = _Facts(
+        dictionary.id,
+        tokenization.pk,
+        tokenization.has_bos,
+        tokenization.corpus_id,
+        tokenization.corpus.slug,
+        dictionary.model.d_vocab,
+    )
+    shares = _as_shares(feature.firing_count, feature.band_counts)
+    return _groups(facts, shares, feature.index, list(NAMES), 0, per_group)
 
 
 def example_group(dictionary_id: int, index: int, code: int, offset: int = 0, limit: int = 10) -> ExampleGroup:
     """Return a stretch of one group's examples, near-duplicates folded; raise UnknownAddress. Three queries."""
     if code not in NAMES:
         raise UnknownAddress(f"There is no group {code} of examples.", "Groups are 0 to 7.", group=code)
-    groups = _groups(dictionary_id, index, [code], max(0, offset), max(1, limit))
+    facts, shares = _facts(dictionary_id), _shares(dictionary_id, index)
+    groups = _groups(facts, shares, index, [code], max(0, offset), max(1, limit))
     if groups:
         return groups[0]
     low, high = BANDS.get(code, (None, None))
     return ExampleGroup(code=code, name=NAMES[code], low=low, high=high, share=None, total=0, examples=())
 
 
-def _groups(dictionary: int, index: int, codes: list[int], offset: int, limit: int) -> tuple[ExampleGroup, ...]:
-    facts = _facts(dictionary)
-    shares = _shares(dictionary, index)
+def _groups(
+    facts: _Facts, shares: Mapping[int, float], index: int, codes: list[int], offset: int, limit: int
+) -> tuple[ExampleGroup, ...]:
     cards: dict[int, list[ExampleCard]] = {}
     totals: dict[int, int] = {}
-    params = {"dictionary": dictionary, "index": index, "groups": codes, "offset": offset, "limit": limit}
+    params = {"dictionary": facts.dictionary, "index": index, "groups": codes, "offset": offset, "limit": limit}
     with connection.cursor() as cursor:
         cursor.execute(_SQL, params | {"tokenization": facts.tokenization, "corpus": facts.corpus})
         for row in cursor:
@@ -103,6 +121,7 @@ def _facts(dictionary: int) -> _Facts:
     row = (
         Dictionary.objects.filter(id=dictionary, tokenization__isnull=False)
         .values_list(
+            "id",
             "tokenization_id",
             "tokenization__has_bos",
             "tokenization__corpus_id",
@@ -119,9 +138,13 @@ def _facts(dictionary: int) -> _Facts:
 def _shares(dictionary: int, index: int) -> dict[int, float]:
     """Return the share of firing tokens in each band, by code."""
     row = Feature.objects.of(dictionary).filter(index=index).values_list("firing_count", "band_counts").first()
-    if row is None or not row[0]:
+    return _as_shares(*row) if row is not None else {}
+
+
+def _as_shares(firing_count: int, band_counts: Sequence[float]) -> dict[int, float]:
+    if not firing_count:
         return {}
-    return {code: count / row[0] for code, count in zip(BANDS, row[1], strict=True)}
+    return {code: count / firing_count for code, count in zip(BANDS, band_counts, strict=True)}
 
 
 def _card(row: tuple, facts: _Facts) -> ExampleCard:

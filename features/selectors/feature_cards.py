@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from features.models import Comment, Dictionary, Explanation, Feature
+from django.db import connection
+
+from features.models import Dictionary, Feature
 from features.origins import group_of
 from features.results import (
     CommentCard,
     ExplanationCard,
     FeatureCard,
+    FeaturePage,
     Histogram,
     Neighbour,
     TokenEffect,
 )
-from features.selectors.feature_rows import NO_LABEL, Address, labels_of, token_texts
+from features.selectors.examples import groups_of
+from features.selectors.feature_rows import (
+    Address,
+    Near,
+    TokenTexts,
+    as_feature_row,
+    features_near,
+    texts_of_model,
+)
 from features.selectors.lists import lists_for_feature
 from features.selectors.sources import DENSE, active_runs, as_source_card, dictionary_at
 from features.selectors.suggestions import UnknownAddress, no_index, no_model, no_source
@@ -29,6 +41,26 @@ if TYPE_CHECKING:
 SINGLE_TOKEN = 0.95
 DRAWN = 64
 
+# Written out, because to build them from parts takes longer than to run them.
+_FEATURE_FIELDS = [field.attname for field in Feature._meta.concrete_fields if field.column is not None]
+_FEATURE = f"""
+SELECT {", ".join(f'"{name}"' for name in _FEATURE_FIELDS)} FROM features_feature
+WHERE dictionary_id = %s AND "index" = %s
+"""
+_EXPLANATIONS = """
+SELECT e.id, e.text, e.method, e.author_id, a.username, e.created_at, e.votes, coalesce(v.value, 0), e.evidence
+FROM features_explanation e
+LEFT JOIN auth_user a ON a.id = e.author_id
+LEFT JOIN features_vote v ON v.explanation_id = e.id AND v.user_id = %s
+WHERE e.dictionary_id = %s AND e."index" = %s
+ORDER BY e.author_id IS NULL, e.votes DESC, e.created_at DESC, e.id DESC
+"""
+_COMMENTS = """
+SELECT c.id, c.author_id, a.username, c.text, c.created_at
+FROM features_comment c JOIN auth_user a ON a.id = c.author_id
+WHERE c.dictionary_id = %s AND c."index" = %s ORDER BY c.created_at, c.id
+"""
+
 
 class NotBuilt(UnknownAddress):
     """A dictionary whose dashboards are not built yet."""
@@ -37,13 +69,74 @@ class NotBuilt(UnknownAddress):
 
 
 def feature_card(model: str, source: str, index: int, user: AbstractBaseUser | None = None) -> FeatureCard:
-    """Return one feature's page; raise UnknownAddress or NotBuilt. Nine queries."""
+    """Return one feature's card; raise UnknownAddress or NotBuilt. Eight queries."""
+    dictionary, feature = _feature_at(model, source, index)
+    near = features_near(dictionary.id, _neighbour_ids(feature))
+    texts = texts_of_model(dictionary.model_id, _token_ids(feature))
+    return _card(dictionary, feature, near, texts, user)
+
+
+def feature_page(
+    model: str, source: str, index: int, user: AbstractBaseUser | None = None, *, around: int, per_group: int
+) -> FeaturePage:
+    """Return a feature's card, the first examples of its groups and the rows `around` it; raise as feature_card.
+
+    Nine queries.
+    """
+    dictionary, feature = _feature_at(model, source, index)
+    rail = range(max(0, index - around), min(dictionary.n_features - 1, index + around) + 1)
+    near = features_near(dictionary.id, {*rail, *_neighbour_ids(feature)})
+    ids = _token_ids(feature)
+    for place in rail:
+        if place in near:
+            ids.update(near[place].peak_token_ids, near[place].promoted_ids)
+    texts = texts_of_model(dictionary.model_id, ids)
+    return FeaturePage(
+        feature=_card(dictionary, feature, near, texts, user),
+        groups=groups_of(dictionary, feature, per_group) if dictionary.tokenization_id is not None else (),
+        rail=tuple(
+            as_feature_row(
+                near.get(place),
+                dictionary,
+                place,
+                {(dictionary.id, place): near[place].label} if place in near else {},
+                texts,
+            )
+            for place in rail
+        ),
+    )
+
+
+def _feature_at(model: str, source: str, index: int) -> tuple[Dictionary, Feature]:
+    """Return a dictionary with its facts, and its feature. Two queries."""
     dictionary = dictionary_at(model, source)
     if not 0 <= index < dictionary.n_features:
         raise no_index(model, source, index, dictionary.n_features)
-    feature = Feature.objects.of(dictionary.id).filter(index=index).first()
-    if feature is None:
+    with connection.cursor() as cursor:
+        cursor.execute(_FEATURE, [dictionary.id, index])
+        row = cursor.fetchone()
+    if row is None:
         raise _not_built(f"{model}/{source}")
+    return dictionary, Feature.from_db(connection.alias, _FEATURE_FIELDS, row)
+
+
+def _neighbour_ids(feature: Feature) -> set[int]:
+    return {*feature.decoder_neighbour_ids, *feature.co_firing_ids}
+
+
+def _token_ids(feature: Feature) -> set[int]:
+    return {*feature.peak_token_ids, *feature.promoted_ids, *feature.suppressed_ids}
+
+
+def _card(
+    dictionary: Dictionary,
+    feature: Feature,
+    near: Mapping[int, Near],
+    texts_of_tokens: TokenTexts,
+    user: AbstractBaseUser | None,
+) -> FeatureCard:
+    """Shape a card. Four queries."""
+    index = feature.index
     user_id = user.pk if user is not None and user.is_authenticated else None
     n_tokens = dictionary.stats.get("n_tokens") or 0
     mean, deviation, skewness, kurtosis = moments(
@@ -51,8 +144,8 @@ def feature_card(model: str, source: str, index: int, user: AbstractBaseUser | N
     )
     density_low, density_high = wilson_interval(feature.firing_count, n_tokens)
     explanations = explanation_cards(dictionary.id, index, user_id)
-    texts = _texts(dictionary, feature)
-    decoder_neighbours, co_firing = _neighbours(feature, n_tokens)
+    texts = {token: texts_of_tokens.get((dictionary.model_id, token), f"#{token}") for token in _token_ids(feature)}
+    decoder_neighbours, co_firing = _neighbours(feature, near, n_tokens)
     log_edges = dictionary.stats.get("log_edges") or ()
     return FeatureCard(
         source=as_source_card(dictionary, active_runs()),
@@ -129,51 +222,52 @@ def _not_built(name: str) -> NotBuilt:
 
 def explanation_cards(dictionary: int, index: int, user_id: int | None) -> tuple[ExplanationCard, ...]:
     """Return a feature's explanations, its label first. One query."""
-    rows = Explanation.objects.about(dictionary, index).with_vote_of(user_id).best_first().select_related("author")
+    with connection.cursor() as cursor:
+        cursor.execute(_EXPLANATIONS, [user_id, dictionary, index])
+        rows = cursor.fetchall()
     return tuple(
         ExplanationCard(
-            id=row.id,
-            text=row.text,
-            method=row.method,
-            author=row.author.get_username() if row.author else "",
-            created_at=row.created_at,
-            votes=row.votes,
-            my_vote=row.my_vote,
-            evidence=row.evidence,
-            mine=user_id is not None and row.author_id == user_id,
+            id=key,
+            text=text,
+            method=method,
+            author=name or "",
+            created_at=created_at,
+            votes=votes,
+            my_vote=my_vote,
+            evidence=json.loads(evidence),
+            mine=user_id is not None and author == user_id,
         )
-        for row in rows.defer("words")
+        for key, text, method, author, name, created_at, votes, my_vote, evidence in rows
     )
 
 
 def _comments(dictionary: int, index: int, user_id: int | None) -> tuple[CommentCard, ...]:
-    rows = Comment.objects.filter(dictionary_id=dictionary, index=index).select_related("author")
-    return tuple(
-        CommentCard(
-            id=row.id,
-            author=row.author.get_username(),
-            text=row.text,
-            created_at=row.created_at,
-            mine=user_id is not None and row.author_id == user_id,
+    with connection.cursor() as cursor:
+        cursor.execute(_COMMENTS, [dictionary, index])
+        return tuple(
+            CommentCard(
+                id=key,
+                author=name,
+                text=text,
+                created_at=created_at,
+                mine=user_id is not None and author == user_id,
+            )
+            for key, author, name, text, created_at in cursor.fetchall()
         )
-        for row in rows
-    )
 
 
-def _neighbours(feature: Feature, n_tokens: int) -> tuple[tuple[Neighbour, ...], tuple[Neighbour, ...]]:
-    """Return decoder neighbours and co-firing features. Two queries."""
-    indices = {*feature.decoder_neighbour_ids, *feature.co_firing_ids}
-    rows = Feature.objects.of(feature.dictionary_id).filter(index__in=indices)
-    counts = dict(rows.values_list("index", "firing_count"))
-    labels = labels_of((feature.dictionary_id, index) for index in indices)
+def _neighbours(
+    feature: Feature, near: Mapping[int, Near], n_tokens: int
+) -> tuple[tuple[Neighbour, ...], tuple[Neighbour, ...]]:
+    """Return decoder neighbours and co-firing features."""
 
     def shaped(ids: Sequence[int], values: Sequence[float]) -> tuple[Neighbour, ...]:
         return tuple(
             Neighbour(
                 index=index,
                 value=value,
-                label=labels.get((feature.dictionary_id, index), NO_LABEL).text,
-                density=counts.get(index, 0) / n_tokens if n_tokens else 0.0,
+                label=near[index].label.text if index in near else "",
+                density=near[index].firing_count / n_tokens if n_tokens and index in near else 0.0,
             )
             for index, value in zip(ids, values, strict=True)
         )
@@ -182,12 +276,6 @@ def _neighbours(feature: Feature, n_tokens: int) -> tuple[tuple[Neighbour, ...],
         shaped(feature.decoder_neighbour_ids, feature.decoder_neighbour_cosines),
         shaped(feature.co_firing_ids, feature.co_firing_jaccards),
     )
-
-
-def _texts(dictionary: Dictionary, feature: Feature) -> dict[int, str]:
-    ids = {*feature.peak_token_ids, *feature.promoted_ids, *feature.suppressed_ids}
-    texts = token_texts({dictionary.model_id: ids})
-    return {token: texts.get((dictionary.model_id, token), f"#{token}") for token in ids}
 
 
 def _effects(ids: Sequence[int], values: Sequence[float], texts: dict[int, str]) -> tuple[TokenEffect, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from django.db import connection
 from django.db.models import Q
 
 from features.models import Dictionary, Explanation, Feature, VocabularyToken
@@ -26,6 +27,43 @@ class Label(NamedTuple):
 
 NO_LABEL = Label("", "", 0)
 TokenTexts = Mapping[tuple[int, int], str]
+
+# A page of one dictionary reads its features and their labels in one statement, written out: it is most of what pages
+# ask for, and to build it from parts took longer than to run it.
+_NEAR = f"""
+SELECT f."index", f.firing_count, f.maximum, f.token_entropy,
+       f.peak_token_ids[1:{SHOWN_TOKENS}], f.promoted_ids[1:{SHOWN_TOKENS}],
+       label.text, coalesce(nullif(label.username, ''), label.method), label.n
+FROM features_feature f
+LEFT JOIN LATERAL (
+    SELECT e.text, a.username, e.method, count(*) OVER () AS n
+    FROM features_explanation e LEFT JOIN auth_user a ON a.id = e.author_id
+    WHERE e.dictionary_id = f.dictionary_id AND e."index" = f."index"
+    ORDER BY e.author_id IS NULL, e.votes DESC, e.created_at DESC, e.id DESC LIMIT 1
+) label ON TRUE
+WHERE f.dictionary_id = %s AND f."index" = ANY(%s)
+"""
+
+
+class Near(NamedTuple):
+    """What a row shows of a feature, with its label; token ids are cut to SHOWN_TOKENS."""
+
+    index: int
+    firing_count: int
+    maximum: float
+    token_entropy: float
+    peak_token_ids: Sequence[int]
+    promoted_ids: Sequence[int]
+    label: Label
+
+
+def features_near(dictionary: int, indices: Iterable[int]) -> dict[int, Near]:
+    """Return `{index: row}` of one dictionary's features, those that exist. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(_NEAR, [dictionary, list(indices)])
+        return {
+            row[0]: Near(*row[:6], Label(*row[6:]) if row[6] is not None else NO_LABEL) for row in cursor.fetchall()
+        }
 
 
 def feature_rows(addresses: Iterable[Address]) -> dict[Address, FeatureRow]:
@@ -54,7 +92,7 @@ def row_columns(features: FeatureQuerySet) -> FeatureQuerySet:
 
 
 def as_feature_row(
-    feature: Feature | None,
+    feature: Feature | Near | None,
     dictionary: Dictionary,
     index: int,
     labels: Mapping[Address, Label],
@@ -112,6 +150,16 @@ def token_texts(wanted: Mapping[int, Iterable[int]]) -> dict[tuple[int, int], st
         return {}
     rows = VocabularyToken.objects.filter(tokens).values_list("model_id", "token_id", "text")
     return {(model, token): text for model, token, text in rows}
+
+
+def texts_of_model(model: int, token_ids: Iterable[int]) -> dict[tuple[int, int], str]:
+    """Return `{(model, token id): text}` of one model's tokens. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT token_id, text FROM features_vocabularytoken WHERE model_id = %s AND token_id = ANY(%s)",
+            [model, list(token_ids)],
+        )
+        return {(model, token): text for token, text in cursor.fetchall()}
 
 
 def _texts(dictionary: Dictionary, ids: Sequence[int], texts: TokenTexts) -> tuple[str, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db import connection
+from django.db.models import Count, QuerySet
 
-from features.models import FeatureList, ListMember
+from features.models import FeatureList
 from features.results import ListCard, ListPage, Page
 from features.selectors.feature_rows import feature_rows
 from inference.errors import NotFound
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 PER_PAGE = 50
+# Lists are counted one by one: of many lists, few have the feature or belong to the reader.
+_OF_FEATURE = """
+SELECT l.id, l.name, l.owner_id, a.username, l.description,
+       (SELECT count(*) FROM features_listmember m WHERE m.list_id = l.id), l.updated_at, l.id = ANY(here.ids)
+FROM (
+    SELECT array(SELECT m.list_id FROM features_listmember m
+                 WHERE m.dictionary_id = %(dictionary)s AND m."index" = %(index)s) AS ids
+) here
+JOIN features_featurelist l ON l.id = ANY(here.ids) OR l.owner_id = %(user)s
+JOIN auth_user a ON a.id = l.owner_id
+ORDER BY 8 DESC, l.updated_at DESC, l.id DESC
+"""
 
 
 def lists(user: AbstractBaseUser | None = None, *, limit: int = 200) -> tuple[ListCard, ...]:
@@ -50,17 +63,28 @@ def feature_list(id: int, user: AbstractBaseUser | None = None, *, page: int = 1
 
 def lists_for_feature(dictionary: int, index: int, user_id: int | None) -> tuple[ListCard, ...]:
     """Return all lists that contain the feature, then the user's others. One query."""
-    here = ListMember.objects.filter(list=OuterRef("pk"), dictionary_id=dictionary, index=index)
-    rows = _counted().annotate(contains=Exists(here)).filter(Q(contains=True) | Q(owner_id=user_id))
-    rows = rows.order_by("-contains", "-updated_at", "-id")
-    return tuple(_card(row, user_id, contains=row.contains) for row in rows)
+    with connection.cursor() as cursor:
+        cursor.execute(_OF_FEATURE, {"dictionary": dictionary, "index": index, "user": user_id})
+        return tuple(
+            ListCard(
+                id=key,
+                name=name,
+                owner=owner_name,
+                description=description,
+                n_members=n_members,
+                updated_at=updated_at,
+                contains=contains,
+                mine=user_id is not None and owner == user_id,
+            )
+            for key, name, owner, owner_name, description, n_members, updated_at, contains in cursor.fetchall()
+        )
 
 
 def _counted() -> QuerySet[FeatureList]:
     return FeatureList.objects.select_related("owner").annotate(n_members=Count("members"))
 
 
-def _card(row: FeatureList, user_id: int | None, *, contains: bool = False) -> ListCard:
+def _card(row: FeatureList, user_id: int | None) -> ListCard:
     return ListCard(
         id=row.id,
         name=row.name,
@@ -68,7 +92,6 @@ def _card(row: FeatureList, user_id: int | None, *, contains: bool = False) -> L
         description=row.description,
         n_members=row.n_members,
         updated_at=row.updated_at,
-        contains=contains,
         mine=user_id is not None and row.owner_id == user_id,
     )
 

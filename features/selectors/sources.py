@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from django.db import connection
+
 from features.models import Dictionary, Explanation, Feature, Run, VocabularyToken
 from features.origins import origin_of
 from features.querysets import FeatureQuerySet
@@ -22,15 +24,18 @@ MAX_TOKENS = 200
 MAX_PER_PAGE = 500
 _COLUMNS = {"index": "index", "density": "firing_count", "maximum": "maximum", "entropy": "token_entropy"}
 ActiveRuns = Mapping[tuple[int, str], int]
+_ACTIVE_RUNS = """
+SELECT d.dictionary_id, r.kind, r.id FROM features_run r JOIN features_run_dictionaries d ON d.run_id = r.id
+WHERE r.state = ANY(%s)
+"""
 _ALL = SourceFilters(sort="", page=1, per_page=1)
 
 
 def active_runs() -> ActiveRuns:
     """Return `{(dictionary id, kind): run id}` of the runs that are queued or running. One query."""
-    rows = Run.dictionaries.through.objects.filter(run__state__in=Run.ACTIVE)
-    return {
-        (dictionary, kind): run for dictionary, kind, run in rows.values_list("dictionary_id", "run__kind", "run_id")
-    }
+    with connection.cursor() as cursor:
+        cursor.execute(_ACTIVE_RUNS, [list(Run.ACTIVE)])
+        return {(dictionary, kind): run for dictionary, kind, run in cursor.fetchall()}
 
 
 def dictionary_at(model: str, source: str) -> Dictionary:

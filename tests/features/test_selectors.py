@@ -90,7 +90,7 @@ def test_a_feature_card(world, user):
     services.explanations.label(dictionary=world.dictionaries[SOURCE].pk, index=index, text="mine", user=user)
     services.comments.add(dictionary=world.dictionaries[SOURCE].pk, index=index, text="hm", user=user)
     card, n_queries = counted(selectors.feature_card, "tiny", SOURCE, index, user)
-    assert n_queries == 9
+    assert n_queries == 8
     assert card.label == "mine" and [row.method for row in card.explanations] == ["", METHOD]
     assert card.explanations[0].mine and card.comments[0].mine
     assert card.firing_count == dashboard.firing_count_f[index]

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from explorer import figures
 from explorer.templatetags import facet
 
 
@@ -21,7 +22,7 @@ from explorer.templatetags import facet
     ],
 )
 def test_figures_have_three_digits(value, text):
-    assert facet.figure(value) == text
+    assert figures.figure(value) == text
 
 
 @pytest.mark.parametrize(
@@ -37,19 +38,19 @@ def test_figures_have_three_digits(value, text):
     ],
 )
 def test_percentages(share, text):
-    assert facet.percent(share) == text
+    assert figures.percent(share) == text
 
 
 @pytest.mark.parametrize(
     ("n", "text"), [(None, "–"), (950, "950"), (2048, "2,048"), (12_345, "12.3k"), (1_048_576, "1.05M")]
 )
 def test_counts(n, text):
-    assert facet.compact(n) == text
+    assert figures.compact(n) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, "–"), (45, "45 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_durations(seconds, text):
-    assert facet.duration(seconds) == text
+    assert figures.duration(seconds) == text
 
 
 def test_times_are_told_in_their_largest_unit():
@@ -59,4 +60,4 @@ def test_times_are_told_in_their_largest_unit():
 
 
 def test_signs_are_true_minus_signs():
-    assert facet.signed(1.5) == "+1.50" and facet.signed(-1.5) == "−1.50" and facet.signed(0.0) == "0"
+    assert figures.signed(1.5) == "+1.50" and figures.signed(-1.5) == "−1.50" and figures.signed(0.0) == "0"

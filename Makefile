@@ -46,7 +46,7 @@ screenshots: setup chromium  ## take the README's pictures from the running demo
 
 interop: setup  ## compare with every other package, each in an environment of its own
 	@$(VENV)/python -m tests.interop.environments
-	@exec $(VENV)/python -m pytest -m interop $(ARGS)
+	@exec $(VENV)/python -m pytest -m 'interop or packages' $(ARGS)
 
 lock: setup  ## write the locks anew from .venv
 	@$(VENV)/python -m explorer.local.lock

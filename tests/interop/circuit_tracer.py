@@ -1,0 +1,104 @@
+"""circuit-tracer's transcoders, single, in sets, and across layers.
+
+What its own writers leave out is the folder's config.yaml, which its users write by hand.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from tests.interop.generated import Case, Expected, K, Task, randomize
+
+N_LAYERS = 3
+HOOKS = {"feature_input_hook": "mlp.hook_in", "feature_output_hook": "hook_mlp_out"}
+
+
+def activation_of(kind: str, task: Task) -> nn.Module:
+    from circuit_tracer.transcoder.activation_functions import JumpReLU, TopK
+
+    if kind == "jumprelu":
+        return JumpReLU(torch.zeros(task.n_features, dtype=task.dtype))
+    return TopK(K) if kind == "topk" else nn.ReLU()
+
+
+def transcoder(task: Task, kind: str, layer: int, *, skip: bool) -> nn.Module:
+    from circuit_tracer.transcoder import SingleLayerTranscoder
+
+    made = SingleLayerTranscoder(
+        task.d_in,
+        task.n_features,
+        activation_of(kind, task),
+        layer,
+        skip_connection=skip,
+        dtype=task.dtype,
+        device=torch.device("cpu"),
+    )
+    return randomize(made, seed=layer)
+
+
+def configure(task: Task, kind: str) -> None:
+    lines = [f"{key}: {value}" for key, value in HOOKS.items()] + ["model_kind: transcoder_set"]
+    lines += [f"activation: {kind}"] * (kind == "topk") + [f"k: {K}"] * (kind == "topk")
+    (task.folder / "config.yaml").write_text("\n".join(lines) + "\n")
+
+
+def layers(task: Task, kind: str, *, skip: bool = False) -> list[Expected]:
+    """A set with a transcoder for every layer; each is a dictionary of its own."""
+    from circuit_tracer.transcoder import TranscoderSet
+
+    whole = TranscoderSet({i: transcoder(task, kind, i, skip=skip) for i in range(N_LAYERS)}, **HOOKS)
+    whole.to_safetensors(str(task.folder))
+    configure(task, kind)
+    whole = whole.float()
+    answers = []
+    for layer, one in enumerate(whole):
+        x_td = task.inputs(layer)
+        a_tf = one.encode(x_td)
+        facts = {"hook_in": f"blocks.{layer}.mlp.hook_in", "hook_out": f"blocks.{layer}.hook_mlp_out"}
+        y_to = one.decode(a_tf, x_td if skip else None)
+        answers.append(Expected(path=f"layer_{layer}.safetensors", x_td=x_td, a_tf=a_tf, y_to=y_to, facts=facts))
+    return answers
+
+
+def across(task: Task, kind: str) -> list[Expected]:
+    """A cross-layer transcoder: a layer's features write to it and to all behind it, side by side."""
+    from circuit_tracer.transcoder.cross_layer_transcoder import CrossLayerTranscoder
+
+    whole = CrossLayerTranscoder(
+        N_LAYERS,
+        task.n_features,
+        task.d_in,
+        activation_function=kind,
+        lazy_decoder=False,
+        dtype=task.dtype,
+        device=torch.device("cpu"),
+        **HOOKS,
+    )
+    randomize(whole).to_safetensors(str(task.folder))
+    configure(task, kind)
+    whole = whole.float()
+    x_ltd = torch.stack([task.inputs(layer) for layer in range(N_LAYERS)])
+    a_ltf = whole.encode(x_ltd)
+    answers = []
+    for layer in range(N_LAYERS):
+        alone = torch.zeros_like(a_ltf)
+        alone[layer] = a_ltf[layer]
+        # What the layer's features write, without the biases, which all layers share.
+        y_lto = whole.decode(alone.to_sparse()) - whole.b_dec[:, None]
+        y_to = y_lto[layer:].permute(1, 0, 2).flatten(1)
+        answers.append(Expected(path=f".#{layer}", x_td=x_ltd[layer], a_tf=a_ltf[layer], y_to=y_to))
+    return answers
+
+
+CASES: dict[str, Case] = {
+    "relu": partial(layers, kind="relu"),
+    "jumprelu": partial(layers, kind="jumprelu"),
+    "topk": partial(layers, kind="topk"),
+    "skip": partial(layers, kind="relu", skip=True),
+    "jumprelu_skip": partial(layers, kind="jumprelu", skip=True),
+    "clt_relu": partial(across, kind="relu"),
+    "clt_jumprelu": partial(across, kind="jump_relu"),
+}

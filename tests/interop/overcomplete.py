@@ -51,7 +51,6 @@ CASES: dict[str, Case] = {
     "TopKSAE": partial(saved, kind="TopKSAE", top_k=K, facts={"k": K}),
     "JumpSAE": partial(saved, kind="JumpSAE"),
     "MpSAE": partial(saved, kind="MpSAE", k=K, facts={"k": K}),
-    "OMPSAE": partial(saved, kind="OMPSAE", k=K, facts={"k": K}),
     "RATopKSAE": partial(saved, kind="RATopKSAE", top_k=K, facts={"k": K}),
     "RAJumpSAE": partial(saved, kind="RAJumpSAE"),
 }

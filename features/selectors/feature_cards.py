@@ -25,9 +25,10 @@ from features.selectors.feature_rows import (
     Address,
     Near,
     TokenTexts,
-    as_feature_row,
     features_near,
+    near_row,
     texts_of_model,
+    tokens_near,
 )
 from features.selectors.lists import lists_for_feature
 from features.selectors.sources import DENSE, active_runs, as_source_card, dictionary_at
@@ -86,24 +87,12 @@ def feature_page(
     dictionary, feature = _feature_at(model, source, index)
     rail = range(max(0, index - around), min(dictionary.n_features - 1, index + around) + 1)
     near = features_near(dictionary.id, {*rail, *_neighbour_ids(feature)})
-    ids = _token_ids(feature)
-    for place in rail:
-        if place in near:
-            ids.update(near[place].peak_token_ids, near[place].promoted_ids)
+    ids = _token_ids(feature) | tokens_near(near[place] for place in rail if place in near)
     texts = texts_of_model(dictionary.model_id, ids)
     return FeaturePage(
         feature=_card(dictionary, feature, near, texts, user),
         groups=groups_of(dictionary, feature, per_group) if dictionary.tokenization_id is not None else (),
-        rail=tuple(
-            as_feature_row(
-                near.get(place),
-                dictionary,
-                place,
-                {(dictionary.id, place): near[place].label} if place in near else {},
-                texts,
-            )
-            for place in rail
-        ),
+        rail=tuple(near_row(near, dictionary, place, texts) for place in rail),
     )
 
 

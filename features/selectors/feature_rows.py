@@ -84,6 +84,24 @@ def feature_rows(addresses: Iterable[Address]) -> dict[Address, FeatureRow]:
     }
 
 
+def rows_of(dictionary: Dictionary, indices: Sequence[int]) -> tuple[FeatureRow, ...]:
+    """Return the rows of one built dictionary's features, in the order of the indices. Two queries."""
+    near = features_near(dictionary.id, indices)
+    texts = texts_of_model(dictionary.model_id, tokens_near(near.values()))
+    return tuple(near_row(near, dictionary, index, texts) for index in indices)
+
+
+def tokens_near(rows: Iterable[Near]) -> set[int]:
+    """Return the ids of the tokens that rows show."""
+    return {token for row in rows for token in (*row.peak_token_ids, *row.promoted_ids)}
+
+
+def near_row(near: Mapping[int, Near], dictionary: Dictionary, index: int, texts: TokenTexts) -> FeatureRow:
+    """Shape one of the rows that `features_near` read; zeros where it is not among them."""
+    row = near.get(index)
+    return as_feature_row(row, dictionary, index, {(dictionary.id, index): row.label} if row else {}, texts)
+
+
 def row_columns(features: FeatureQuerySet) -> FeatureQuerySet:
     """Load only the columns that a row shows."""
     return features.only(

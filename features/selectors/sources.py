@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -13,8 +13,8 @@ from django.db import connection
 from features.models import Dictionary, Explanation, Feature, Run, VocabularyToken
 from features.origins import origin_of
 from features.querysets import FeatureQuerySet
-from features.results import FeatureRow, Fidelity, Histogram, Page, SourceCard, SourceFilters, SourcePage
-from features.selectors.feature_rows import as_feature_row, labels_of, row_columns, texts_of_rows
+from features.results import Fidelity, Histogram, Page, SourceCard, SourceFilters, SourcePage
+from features.selectors.feature_rows import rows_of
 from features.selectors.suggestions import no_source
 from features.words import fold, storable
 from inference.errors import InvalidInput
@@ -75,21 +75,13 @@ def source_page(model: str, source: str, filters: SourceFilters | None = None) -
     n_pages = max(1, math.ceil(total / filters.per_page))
     number = min(max(1, filters.page), n_pages)
     first = (number - 1) * filters.per_page
-    rows = list(row_columns(ordered(features, filters.sort))[first : first + filters.per_page])
+    listed = list(ordered(features, filters.sort).values_list("index", flat=True)[first : first + filters.per_page])
     return SourcePage(
         source=as_source_card(dictionary, active_runs()),
         filters=replace(filters, page=number),
-        features=Page(rows=as_rows(rows, {dictionary.id: dictionary}), number=number, n_pages=n_pages, total=total),
+        features=Page(rows=rows_of(dictionary, listed), number=number, n_pages=n_pages, total=total),
         densities=density_histogram(dictionary),
     )
-
-
-def as_rows(features: Iterable[Feature], dictionaries: Mapping[int, Dictionary]) -> tuple[FeatureRow, ...]:
-    """Shape loaded features as rows, with labels and token texts. Two queries."""
-    features = list(features)
-    labels = labels_of((row.dictionary_id, row.index) for row in features)
-    texts = texts_of_rows(features, dictionaries)
-    return tuple(as_feature_row(row, dictionaries[row.dictionary_id], row.index, labels, texts) for row in features)
 
 
 def filtered(dictionary: Dictionary, filters: SourceFilters) -> FeatureQuerySet:

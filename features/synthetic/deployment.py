@@ -240,6 +240,7 @@ def _model(number: int, n_layers: int) -> LanguageModel:
         d_vocab=text.N_VOCABULARY,
         context_size=text.CONTEXT_SIZE,
         vocabulary=text.vocabulary(),
+        config={},
     )
     return services.models.add_model(
         facts=facts, slug=f"{NAME}-{number + 1}", name=f"Synthetic {number + 1}", description=NOTE

@@ -13,11 +13,18 @@ from typing import Protocol
 
 from torch import Tensor
 
+from inference.dictionaries.architectures.batch import BatchTopK, FeatureChoice
+from inference.dictionaries.architectures.codebook import Codebook
+from inference.dictionaries.architectures.fixed_pursuit import FixedPursuit
 from inference.dictionaries.architectures.groupmax import GroupMax
+from inference.dictionaries.architectures.identity import Identity
 from inference.dictionaries.architectures.jumprelu import JumpReLU
+from inference.dictionaries.architectures.kron import Kron
 from inference.dictionaries.architectures.linear import Activation, LinearDecoder, LinearEncoder
 from inference.dictionaries.architectures.matching_pursuit import MatchingPursuit
+from inference.dictionaries.architectures.nonnegative import Nonnegative
 from inference.dictionaries.architectures.signed_topk import SignedTopK
+from inference.dictionaries.architectures.top_afa import TopAFA
 from inference.dictionaries.architectures.topk import TopK
 from inference.dictionaries.config import DictionaryConfig
 from inference.dictionaries.sparse import SparseActivations
@@ -96,6 +103,23 @@ def _jumprelu(config: DictionaryConfig, tensors: Tensors) -> JumpReLU:
     return JumpReLU(threshold_f.clamp(min=0) if config.options.get("relu", True) else threshold_f)
 
 
+def _thresholded(batch_rule: Callable[[int], Activation]) -> Callable[[DictionaryConfig, Tensors], Activation]:
+    """Return what runs an architecture that competes across a batch in training, and at inference if that is stated."""
+
+    def make(config: DictionaryConfig, tensors: Tensors) -> Activation:
+        return batch_rule(config.k or 0) if config.options.get("batch_rule") else _jumprelu(config, tensors)
+
+    return make
+
+
+def _variational(config: DictionaryConfig, tensors: Tensors) -> Activation:
+    """Return the mean path of a variational SAE: what is drawn in training is its mean here."""
+    behind_relu = config.options.get("relu", True)
+    if config.k:
+        return TopK(config.k) if behind_relu else SignedTopK(config.k, by_magnitude=True)
+    return JumpReLU(tensors["b_enc_f"].new_zeros(config.n_features)) if behind_relu else Identity()
+
+
 def _matching_pursuit(config: DictionaryConfig, tensors: Tensors) -> MatchingPursuit:
     options = config.options
     return MatchingPursuit(
@@ -113,12 +137,29 @@ ACTIVATIONS: dict[str, Callable[[DictionaryConfig, Tensors], Activation]] = {
     "topk": lambda config, tensors: TopK(config.k or 0),
     "jumprelu": _jumprelu,
     "gated": _jumprelu,
-    "batchtopk": _jumprelu,
-    "matryoshka": _jumprelu,
+    "batchtopk": _thresholded(BatchTopK),
+    "matryoshka": _thresholded(BatchTopK),
+    "mutual_choice": _thresholded(BatchTopK),
+    "feature_choice": _thresholded(FeatureChoice),
+    "variational": _variational,
+    "linear": lambda config, tensors: Identity(),
+    "codebook": lambda config, tensors: Codebook(config.k or 0),
     "groupmax": lambda config, tensors: GroupMax(config.k or 0),
     "abstopk": lambda config, tensors: SignedTopK(config.k or 0, by_magnitude=True),
     "signed_topk": lambda config, tensors: SignedTopK(config.k or 0, by_magnitude=False),
 }
 # Architectures with more before their features than one product, and with more behind them.
-ENCODERS: dict[str, Callable[[DictionaryConfig, Tensors], Encoder]] = {"matching_pursuit": _matching_pursuit}
+ENCODERS: dict[str, Callable[[DictionaryConfig, Tensors], Encoder]] = {
+    "matching_pursuit": _matching_pursuit,
+    "fixed_pursuit": lambda config, tensors: FixedPursuit(
+        tensors["w_enc_fd"], tensors.get("b_in_d"), config.k or 0, config.options.get("by_magnitude", True)
+    ),
+    "nonnegative": lambda config, tensors: Nonnegative(tensors["w_enc_fd"], tensors.get("b_in_d")),
+    "top_afa": lambda config, tensors: TopAFA(
+        tensors["w_enc_fd"], tensors["b_enc_f"], tensors.get("b_in_d"), tensors["w_dec_fo"].norm(dim=1)
+    ),
+    "kron": lambda config, tensors: Kron(
+        tensors["w_p_pd"], tensors["w_q_qd"], tensors["b_p_p"], tensors["b_q_q"], config.options["heads"], config.k or 0
+    ),
+}
 DECODERS: dict[str, Callable[[DictionaryConfig, Tensors], Decoder]] = {}

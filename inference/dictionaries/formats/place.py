@@ -1,8 +1,9 @@
 """A place that may hold a dictionary: a folder, or a file in it, looked at without torch.
 
 `facet.json` in the folder states what a layout leaves out, or what its author got wrong: `hook_in`, `hook_out`,
-`model_name`, `k`, `context_size`, `prepend_bos`, `input_scale`; `dict_class` for dictionary_learning, and for SAELens
-`centred`, whether TransformerLens had centred the weights of the model that it was trained on.
+`model_name`, `k`, `context_size`, `prepend_bos`, `input_scale`; `threshold`, or `batch_rule` to let features compete
+across a batch as in training; `dict_class` where two classes save the same; `centred`, whether TransformerLens had
+centred the weights of the model that it was trained on.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isclose
 from pathlib import Path
 from typing import Any
 
 from inference.dictionaries.config import DamagedDictionary, DictionaryConfig, UnsupportedDictionary
-from inference.dictionaries.formats.tensors import NEEDED, check_shapes, files_of, pieces, shape_of
+from inference.dictionaries.formats.tensors import ENCODERS, NEEDED, check_shapes, files_of, pieces, shape_of
 from inference.dictionaries.storage import SUFFIXES, Weights, damaged, open_weights
 from inference.digests import files_sha256
 from inference.errors import InvalidInput
 
 OVERRIDES = "facet.json"
-COMPETING = ("topk", "abstopk", "signed_topk", "groupmax")
+COMPETING = ("topk", "abstopk", "signed_topk", "groupmax", "codebook", "kron")
+PURSUITS = ("matching_pursuit", "fixed_pursuit", "nonnegative")
+BATCH_RULES = ("batchtopk", "matryoshka", "mutual_choice", "feature_choice")
 _OVERRIDE_TYPES = {
     "hook_in": str,
     "hook_out": str,
@@ -31,6 +35,8 @@ _OVERRIDE_TYPES = {
     "context_size": int,
     "prepend_bos": bool,
     "input_scale": float,
+    "threshold": float,
+    "batch_rule": bool,
     "dict_class": str,
     "centred": bool,
 }
@@ -173,14 +179,18 @@ class Place:
                 f"Nothing in {self.folder} says where the dictionary reads.",
                 f'Write {{"hook_in": "blocks.N.hook_resid_post"}}, with its layer and site, to {OVERRIDES} there.',
             )
-        for canonical in ("w_dec_fo", "w_enc_fd", *NEEDED.get(architecture, ())):
+        facts["options"] = self._options(weights, architecture, facts.get("options", {}), told)
+        archetypal = "archetypes_fp" in tensors
+        needed = ENCODERS.get(architecture, ("w_enc_fd",))
+        for canonical in ("points_po" if archetypal else "w_dec_fo", *needed, *NEEDED.get(architecture, ())):
             if canonical not in tensors and (canonical != "threshold_f" or not _has_threshold(tensors, facts)):
                 raise damaged(weights.path, f"it has nothing that could be {canonical}", tensor=canonical)
         for path in files_of(weights, tensors):
             self.inside(path.name)
-        n_features, d_out = _sizes(weights, tensors["w_dec_fo"])
-        d_in = _sizes(weights, tensors["w_enc_fd"])[1]
-        first = pieces(tensors["w_dec_fo"])[0]
+        writes = "{archetypes_fp} @ {points_po}".format_map(tensors) if archetypal else tensors["w_dec_fo"]
+        n_features, d_out = _sizes(weights, writes)
+        d_in = _sizes(weights, tensors[needed[0]])[1]
+        first = pieces(writes)[0]
         dtype = first.weights(weights).spans[first.name].dtype
         if self.overrides:
             facts["evidence"] = (*facts.get("evidence", ()), f"{OVERRIDES} states {', '.join(sorted(self.overrides))}.")
@@ -200,9 +210,21 @@ class Place:
         _check_counts(config, weights)
         return replace(config, sha256=files_sha256(files_of(weights, tensors)) if self.digests else "")
 
+    def _options(
+        self, weights: Weights, architecture: str, options: Mapping[str, Any], told: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return a layout's options with facet.json's; raise UnsupportedDictionary for a rule that it does not have."""
+        stated = {name: told.pop(name) for name in ("threshold", "batch_rule") if name in told}
+        if stated and architecture not in (*BATCH_RULES, "jumprelu"):
+            raise UnsupportedDictionary(
+                f"{self.folder / OVERRIDES} states {', '.join(stated)} for a dictionary that is {architecture}.",
+                f"Only {', '.join(BATCH_RULES)} and jumprelu dictionaries have thresholds.",
+            )
+        return {**options, **stated}
+
 
 def _has_threshold(tensors: Mapping[str, str], facts: Mapping[str, Any]) -> bool:
-    return "log_threshold_f" in tensors or "threshold" in facts.get("options", {})
+    return "log_threshold_f" in tensors or bool({"threshold", "batch_rule"} & facts["options"].keys())
 
 
 def _sizes(weights: Weights, name: str) -> tuple[int, int]:
@@ -216,6 +238,22 @@ def _numbers(scale: float | tuple[float, ...]) -> tuple[float, ...]:
     return scale if isinstance(scale, tuple) else (scale,)
 
 
+def _keeps_transpose(config: DictionaryConfig) -> bool:
+    """Return whether folding leaves the encoder the decoder's transpose, and lengths as they are where these decide."""
+    if config.architecture == "matching_pursuit":
+        return config.input_scale == 1
+    return all(
+        isclose(a * b, 1) for a, b in zip(_numbers(config.input_scale), _numbers(config.output_scale), strict=True)
+    )
+
+
+def _pairs(config: DictionaryConfig, weights: Weights) -> bool:
+    """Return whether the base features of KronSAE's heads make as many pairs as there are features."""
+    heads = config.options["heads"]
+    n_p, n_q = (shape_of(weights, config.tensors[name])[0] for name in ("w_p_pd", "w_q_qd"))
+    return n_p % heads == n_q % heads == 0 and n_p * n_q == heads * config.n_features
+
+
 def _check_counts(config: DictionaryConfig, weights: Weights) -> None:
     problem = None
     if min(config.d_in, config.d_out, config.n_features) < 1:
@@ -226,8 +264,12 @@ def _check_counts(config: DictionaryConfig, weights: Weights) -> None:
         problem = f"k is {config.k} with {config.n_features} features"
     elif config.architecture == "groupmax" and config.n_features % config.k:
         problem = f"{config.n_features} features do not make {config.k} groups of equal size"
-    elif config.architecture == "matching_pursuit" and config.input_scale != 1:
-        problem = "matching pursuit stops by the length of its input, which no scale may change"
+    elif config.architecture in PURSUITS and not _keeps_transpose(config):
+        problem = f"{config.architecture} takes its decoder for its encoder, and scales would set them apart"
+    elif (config.architecture == "fixed_pursuit" or config.options.get("batch_rule")) and (config.k or 0) < 1:
+        problem = f"k is {config.k}"
+    elif config.architecture == "kron" and not _pairs(config, weights):
+        problem = f"{config.options['heads']} heads of base features do not make {config.n_features} pairs"
     elif config.group_sizes and sum(config.group_sizes) != config.n_features:
         problem = f"its groups hold {sum(config.group_sizes)} of {config.n_features} features"
     if problem:

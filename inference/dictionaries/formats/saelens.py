@@ -8,11 +8,11 @@ top level (versions 3 to 5, and the `hook_point` keys before them) are read too.
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from typing import Any
 
 from inference.dictionaries.config import DictionaryConfig, UnsupportedDictionary
+from inference.dictionaries.formats import centring
 from inference.dictionaries.formats.names import hook_point
 from inference.dictionaries.formats.place import Place, Verdict, no, yes
 from inference.dictionaries.formats.tensors import present
@@ -42,9 +42,6 @@ NORMALIZATIONS = {
     "expected_average_only_in": "none",
     True: "none",
 }
-# Models with LayerNorm: TransformerLens leaves others as they are.
-CENTRED_MODELS = re.compile(r"gpt-?2|gpt-?neo|pythia|opt-|gelu-|solu-|phi", re.IGNORECASE)
-CENTRED_SITES = ("hook_embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
 # Older names of entries of the config.
 RENAMED = {"hook_point": "hook_name", "hook_point_head_index": "hook_head_index", "activation_fn": "activation_fn_str"}
 TENSORS = {
@@ -86,8 +83,8 @@ def read_config(place: Place) -> DictionaryConfig:
         hook_out = _hook(place, metadata, "hook_name_out", "hook_head_index_out")
     elif "transcoder" in name:
         raise damaged(place.folder / CONFIG, "hook_name_out is missing, so nothing says where the transcoder writes")
-    centring = _centring(place, metadata, hook_in, hook_out, normalize)
-    if centring.startswith("Inputs are centred"):
+    centred = _centred(place, metadata, hook_in, hook_out, normalize)
+    if centred == centring.CENTRED:
         normalize = "centred"
     weights = place.weights(WEIGHTS)
     tensors = _tensors(place, cfg, name, architecture, weights)
@@ -112,7 +109,7 @@ def read_config(place: Place) -> DictionaryConfig:
         prepend_bos=bool(metadata.get("prepend_bos", True)),
         context_size=metadata.get("context_size"),
         metadata={"architecture": name, **(cfg.get("metadata") or {})},
-        evidence=(*_evidence(cfg, metadata, mode), *([centring] if centring else [])),
+        evidence=(*_evidence(cfg, metadata, mode), *([centred] if centred else [])),
     )
 
 
@@ -130,9 +127,9 @@ def _evidence(cfg: dict[str, Any], metadata: dict[str, Any], mode: Any) -> list[
     return sentences
 
 
-def _centring(place: Place, metadata: dict[str, Any], hook_in: str, hook_out: str, normalize: str) -> str:
+def _centred(place: Place, metadata: dict[str, Any], hook_in: str, hook_out: str, normalize: str) -> str:
     """Return a sentence about TransformerLens' centring of the model's weights, empty where it changes nothing."""
-    if not CENTRED_MODELS.search(str(metadata.get("model_name") or "")) or not hook_in.endswith(CENTRED_SITES):
+    if not centring.changes(str(metadata.get("model_name") or ""), hook_in):
         return ""
     told = (metadata.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights")
     told = place.overrides.get("centred", told)
@@ -148,7 +145,7 @@ def _centring(place: Place, metadata: dict[str, Any], hook_in: str, hook_out: st
             f"{place.folder / CONFIG} is of a model with centred weights and has {normalize!r} or a second hook point.",
             "Facet centres the input of SAEs without a normalization of their own.",
         )
-    return "Inputs are centred: it was trained on a model whose writing weights TransformerLens had centred."
+    return centring.CENTRED
 
 
 def _tensors(place: Place, cfg: dict, name: str, architecture: str, weights: Weights) -> dict[str, str]:

@@ -11,12 +11,17 @@ A mapping says for each canonical name which stored tensor it is:
     W_enc                       as it is
     W_enc.T                     the transpose of what is stored
     W_E[3].T, W_dec[:,3]        a part of it, at an index of its first or its second axis
+    W_dec[:,3:]                 what begins at an index of its second axis, flat but for the first
     W_dec_3.safetensors:W_dec_3   in another file of the same folder
     W_D.0[0] | W_D.1[0]         several, side by side along the last axis
+    W_left @ W_right            the product of two
+
+Encoders that are no one matrix have other tensors in the place of `w_enc_fd` (`ENCODERS`), and archetypal decoders in
+that of `w_dec_fo`: `archetypes_fp`, how much of each of the points `points_po` a row is made of, and `relax_fo`.
 
 Other tensors: `threshold_f` or `log_threshold_f`, one number also serving for all features; `log_gain_f`, `b_gate_f`
-and `b_magnitude_f` of gated dictionaries; `decode_scale_f`, which multiplies activations before decoding. `b_out_o` and
-`w_skip_do` may be as wide as one hook point: then they belong to the first.
+and `b_magnitude_f` of gated dictionaries; `decode_scale_f`, which multiplies activations before decoding; `mean_d`, which in
+the model's own units is subtracted from inputs and added to outputs. `b_out_o` and `w_skip_do` may be as wide as one hook point: then they belong to the first.
 """
 
 from __future__ import annotations
@@ -24,12 +29,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference.dictionaries.config import DamagedDictionary, DictionaryConfig
-from inference.dictionaries.storage import Weights, damaged, open_weights
+from inference.dictionaries.storage import At, Weights, damaged, open_weights
 from inference.hook_points import parts
 
 if TYPE_CHECKING:
@@ -40,8 +47,12 @@ NEEDED = {
     "jumprelu": ("threshold_f",),
     "batchtopk": ("threshold_f",),
     "matryoshka": ("threshold_f",),
+    "mutual_choice": ("threshold_f",),
+    "feature_choice": ("threshold_f",),
     "gated": ("log_gain_f", "b_gate_f", "b_magnitude_f"),
 }
+# Encoders, where they are not w_enc_fd; decoders without directions have none that is w_dec_fo.
+ENCODERS = {"kron": ("w_p_pd", "w_q_qd")}
 _FIRST_POINT_ONLY = ("b_out_o", "w_skip_do")
 _PIECE = re.compile(r"(?:(?P<file>[^:\[\]]+\.\w+):)?(?P<name>[^\[\]]+?)(?:\[(?P<at>[\d:,]+)\])?(?P<transposed>\.T)?")
 
@@ -52,7 +63,7 @@ class Piece:
 
     name: str
     file: str = ""
-    at: tuple[int | None, ...] = ()
+    at: At = ()
     transposed: bool = False
 
     def weights(self, main: Weights) -> Weights:
@@ -62,8 +73,10 @@ class Piece:
     def shape(self, main: Weights) -> tuple[int, ...]:
         """Return its shape; raise DamagedDictionary where it is not there."""
         stored = self.weights(main).shape(self.name)
-        if len(stored) < len(self.at) or any(i is not None and i >= n for i, n in zip(self.at, stored, strict=False)):
+        if len(stored) < len(self.at) or any(_first(i) >= n for i, n in zip(self.at, stored, strict=False)):
             raise damaged(main.path, f"{self.name} of shape {stored} has nothing at {self.at}", tensor=self.name)
+        if self.at and isinstance(self.at[-1], slice):
+            return stored[0], (stored[1] - _first(self.at[1])) * prod(stored[2:])
         kept = tuple(n for n, i in zip(stored, (*self.at, *[None] * len(stored)), strict=False) if i is None)
         return kept[::-1] if self.transposed else kept
 
@@ -73,11 +86,16 @@ class Piece:
 
 def pieces(expression: str) -> tuple[Piece, ...]:
     """Return the stored tensors that a mapping's value names."""
-    return tuple(_piece(text) for text in expression.split(" | "))
+    return tuple(_piece(text) for text in re.split(r" [|@] ", expression))
 
 
 def shape_of(weights: Weights, expression: str) -> tuple[int, ...]:
     """Return the shape of what a mapping's value names; raise DamagedDictionary where that is not there."""
+    if " @ " in expression:
+        left, right = (shape_of(weights, factor) for factor in expression.split(" @ "))
+        if len(left) != 2 or len(right) != 2 or left[1] != right[0]:
+            raise damaged(weights.path, f"{expression} cannot be multiplied: their shapes are {left} and {right}")
+        return left[0], right[1]
     shapes = [piece.shape(weights) for piece in pieces(expression)]
     if len({shape[:-1] for shape in shapes}) > 1:
         raise damaged(weights.path, f"{expression} do not lie side by side: their shapes are {shapes}")
@@ -114,7 +132,8 @@ def read_tensors(config: DictionaryConfig) -> dict[str, Tensor]:
     for expression in config.tensors.values():
         if expression not in read:
             tensors = [piece.read(weights) for piece in pieces(expression)]
-            read[expression] = tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=-1)
+            join = torch.linalg.multi_dot if " @ " in expression else partial(torch.cat, dim=-1)
+            read[expression] = tensors[0] if len(tensors) == 1 else join(tensors)
     return {canonical: read[expression] for canonical, expression in config.tensors.items()}
 
 
@@ -146,5 +165,15 @@ def _piece(text: str) -> Piece:
     match = _PIECE.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} names no stored tensor")
-    at = tuple(None if index == ":" else int(index) for index in (match["at"] or "").split(",") if index)
+    at = tuple(_index(index) for index in (match["at"] or "").split(",") if index)
     return Piece(match["name"], match["file"] or "", at, match["transposed"] is not None)
+
+
+def _index(text: str) -> int | slice | None:
+    if text == ":":
+        return None
+    return slice(int(text[:-1]), None) if text.endswith(":") else int(text)
+
+
+def _first(index: int | slice | None) -> int:
+    return index.start if isinstance(index, slice) else index or 0

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inference.dictionaries.storage import npz, pickles, safetensors
-from inference.dictionaries.storage.weights import Weights, damaged
+from inference.dictionaries.storage.weights import At, Weights, damaged
 
-__all__ = ["SUFFIXES", "Weights", "damaged", "open_weights"]
+__all__ = ["SUFFIXES", "At", "Weights", "damaged", "open_weights"]
 
 _CONTAINERS: dict[str, Callable[[Path], Weights]] = {
     ".safetensors": safetensors.read_contents,

@@ -70,7 +70,8 @@ def read_contents(path: Path) -> Weights:
     # A pickle that is not what it says can raise nearly anything.
     except (BadZipFile, pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise damaged(path, "its pickle cannot be read") from error
-    leaves = dict(_leaves(content))
+    # A file that is one tensor calls it as itself.
+    leaves = dict(_leaves(content, "" if isinstance(content, Mapping) else f"{path.stem}."))
     folder = index.removesuffix("data.pkl")
     return Weights(
         path=path,

@@ -31,6 +31,8 @@ ELEMENT_BYTES = {
     "bool": 1,
 }
 PIECE_BYTES = 1 << 22
+# Where on each of a tensor's first axes a part of it lies: None is all of an axis, and a slice what starts somewhere.
+At = tuple[int | slice | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ class Span:
     def n_bytes(self) -> int:
         return math.prod(self.shape) * ELEMENT_BYTES[self.dtype]
 
-    def narrowed(self, at: tuple[int | None, ...]) -> tuple[Span, int | None]:
-        """Return the span of what lies at the leading indices, and an index on its second axis behind a whole first."""
+    def narrowed(self, at: At) -> tuple[Span, int | slice | None]:
+        """Return the span of what lies at the leading indices, and what of its second axis behind a whole first."""
         if at and self.transposed:
             raise ValueError("a matrix stored column by column has no contiguous rows")
         span = self
@@ -79,22 +81,22 @@ class Weights:
             raise damaged(self.path, f"it has no tensor {name}", tensor=name)
         return self.spans[name].shape
 
-    def numbers(self, name: str) -> list[float]:
-        """Return the values of a short vector or a scalar, without torch."""
+    def numbers(self, name: str, at: tuple[int, ...] = ()) -> list[float]:
+        """Return the values of a short tensor, or of what lies at the indices of one, flat and without torch."""
         import numpy as np
 
         self.shape(name)
-        span = self.spans[name]
+        span, _ = self.spans[name].narrowed(at)
         if span.dtype == "bfloat16":
             bits_n = np.frombuffer(self._bytes(span), np.uint16).astype(np.uint32) << 16
             return bits_n.view(np.float32).tolist()
         return np.frombuffer(self._bytes(span), span.dtype).tolist()
 
-    def tensor(self, name: str, *, at: tuple[int | None, ...] = (), transpose: bool = False) -> Tensor:
+    def tensor(self, name: str, *, at: At = (), transpose: bool = False) -> Tensor:
         """Return a tensor in float32, row-major, or the part of it that lies at some indices of its first axes.
 
-        None stands for a whole axis: (3,) is tensor[3], and (None, 3) is tensor[:, 3]. Only what is asked for is kept,
-        and little more is read. Raises DamagedDictionary if it is cut short or not finite.
+        (3,) is tensor[3], (None, 3) is tensor[:, 3], and (None, slice(3, None)) is tensor[:, 3:].flatten(1). Only what
+        is asked for is kept, and little more is read. Raises DamagedDictionary if it is cut short or not finite.
         """
         import torch
 
@@ -105,11 +107,13 @@ class Weights:
         n_rows = stored[0] if stored else 1
         n_columns = math.prod(stored[1:])
         row_bytes = n_columns * ELEMENT_BYTES[span.dtype]
-        shape = span.shape if second is None else (span.shape[0], *span.shape[2:])
-        kept = slice(None)
+        shape, kept = span.shape, slice(None)
         if second is not None:
-            n_columns //= span.shape[1]
-            kept = slice(second * n_columns, (second + 1) * n_columns)
+            n_inner = n_columns // span.shape[1]
+            first, last = (second.start, span.shape[1]) if isinstance(second, slice) else (second, second + 1)
+            kept = slice(first * n_inner, last * n_inner)
+            n_columns = kept.stop - kept.start
+            shape = (span.shape[0], n_columns) if isinstance(second, slice) else (span.shape[0], *span.shape[2:])
         result = torch.empty(shape[::-1] if transpose else shape)
         target = result.view(n_columns, n_rows).T if flip else result.view(n_rows, n_columns)
         step = max(1, PIECE_BYTES // max(1, row_bytes))

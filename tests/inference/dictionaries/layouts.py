@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tests.inference.dictionaries import lab_layouts, plain_layouts
 from tests.inference.dictionaries.writing import (
     CASES,
     D_OUT,
@@ -337,23 +338,49 @@ def qwen_scope(folder: Path, draw: Draw, name: str) -> Written:
     )
 
 
-@case("goodfire", "relu")
-def goodfire(folder: Path, draw: Draw, name: str) -> Written:
-    path = folder / "Llama-3.1-8B-Instruct-SAE-l19.pth"
-    w = save(
-        path,
-        {
-            "encoder_linear.weight": draw.encoder().T,
-            "encoder_linear.bias": draw.bias(F),
-            "decoder_linear.weight": draw.decoder().T,
-            "decoder_linear.bias": draw.bias(D),
-        },
-    )
+@case("goodfire", "relu", "qresearch", "topk")
+def goodfire(folder: Path, draw: Draw, name: str, *, biases: bool = True) -> Written:
+    file, e, d, b, model_name, layer = {
+        "relu": (
+            "Llama-3.1-8B-Instruct-SAE-l19.pth",
+            "encoder_linear",
+            "decoder_linear",
+            "decoder_linear.bias",
+            "meta-llama/Llama-3.1-8B-Instruct",
+            19,
+        ),
+        "qresearch": (
+            "DeepSeek-R1-Distill-Llama-8B-SAE-l19.pt",
+            "encoder",
+            "decoder",
+            "decoder.bias",
+            "deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
+            19,
+        ),
+        "topk": (
+            f"Hackathon-gpt-oss-20b-SAE-l15/topk_sae_l15_exp16_k{K}.pt",
+            "encoder_linear",
+            "decoder",
+            "decoder_bias",
+            "openai/gpt-oss-20b",
+            15,
+        ),
+    }[name]
+    tensors = {f"{e}.weight": draw.encoder().T, f"{d}.weight": draw.decoder().T}
+    if biases:
+        tensors |= {f"{e}.bias": draw.bias(F), b: draw.bias(D)}
+    w = save(folder / file, tensors)
+    b_enc_f, b_dec_d = (w.get(key, torch.zeros(1, dtype=torch.float64)) for key in (f"{e}.bias", b))
+
+    def encode(x_td: Tensor) -> Tensor:
+        h_tf = x_td @ w[f"{e}.weight"].T + b_enc_f
+        return top(h_tf.relu(), K) if name == "topk" else h_tf.relu()
+
     return Written(
-        path=path,
-        encode=lambda x_td: (x_td @ w["encoder_linear.weight"].T + w["encoder_linear.bias"]).relu(),
-        decode=lambda a_tf, x_td: a_tf @ w["decoder_linear.weight"].T + w["decoder_linear.bias"],
-        facts={"hook_in": "blocks.19.hook_resid_post", "model_name": "meta-llama/Llama-3.1-8B-Instruct"},
+        path=folder / file,
+        encode=encode,
+        decode=lambda a_tf, x_td: a_tf @ w[f"{d}.weight"].T + b_dec_d,
+        facts={"hook_in": f"blocks.{layer}.hook_resid_post", "model_name": model_name},
     )
 
 
@@ -438,4 +465,7 @@ VARIANTS: dict[str, Case] = {
     "gemma_scope-embedding": variant(gemma_scope, "jumprelu", place="res/embedding"),
     "gemma_scope-lower-case": variant(gemma_scope, "jumprelu", lower=True),
     "gemma_scope_2-affine-transcoder": variant(gemma_scope_2, "jump_relu", transcode=True),
+    "goodfire-without-biases": variant(goodfire, "topk", biases=False),
+    **lab_layouts.VARIANTS,
+    **plain_layouts.VARIANTS,
 }

@@ -25,23 +25,30 @@ it with the package's own writer, or lets the package convert what was published
 (`make interop`). Both files are in `tests/inference/dictionaries/`.
 
 What the columns call ours: `relu`; `jumprelu`, h where h > threshold, also for `gated` (with its gate folded into the
-threshold), `batchtopk` and `matryoshka` (with the threshold that training saved); `topk`, behind a ReLU; `signed_topk`
-and `abstopk`, without one, by value and by magnitude; `groupmax`; `matching_pursuit`. Transcoders and skip connections
-go with any of them.
+threshold), `batchtopk`, `matryoshka`, `mutual_choice` and `feature_choice` (with the thresholds that training saved);
+`topk`, behind a ReLU; `signed_topk` and `abstopk`, without one, by value and by magnitude; `groupmax`; `top_afa`, as
+many features as match the input's length; `kron`, pairs of base features; `codebook`, the nearest codes;
+`matching_pursuit` (SAELens) and `fixed_pursuit` (ITDA, overcomplete); `nonnegative`, least squares against factors;
+`variational`, the mean path; `linear`, everything as it is. Transcoders and skip connections go with any of them.
 """
 NOT_READ = """
 ## What files leave out
 
 `facet.json` beside the weights states it: `hook_in`, `hook_out`, `model_name`, `k`, `context_size`, `prepend_bos`;
-`input_scale`, the factor that inputs were scaled by in training; `dict_class`, for files of dictionary_learning that
-may be two things; `centred`, whether TransformerLens had centred the weights of the model that a SAELens dictionary was
-trained on, as for GPT-2's `res-jb`. Where a config says so itself, or the file does, inputs are centred.
+`input_scale`, the factor that inputs were scaled by in training; `threshold`, where training saved none, or `batch_rule`
+to let features compete across the tokens that are encoded together, as in training; `dict_class`, for files of
+dictionary_learning, InterPLM and overcomplete that may be two things; `centred`, whether TransformerLens had centred the
+weights of the model that a dictionary was trained on, as for GPT-2's `res-jb`. Where a config says so itself, or the
+file does, inputs are centred.
 
 ## Not read
 
-Cross-layer transcoders, crosscoders, temporal SAEs, Lorsa and MOLT need more inputs than one vector at one hook point;
-SAELens before version 3 and transcoder_circuits are pickles of their own classes; e2e_sae, mlsae,
-ITDA, overcomplete, saev, KronSAE and SNMF have no module yet.
+Cross-layer transcoders, crosscoders, temporal SAEs, Lorsa and MOLT have no module yet.
+SAELens before version 3 and transcoder_circuits as published: pickles of their own classes, which are refused; saved
+again with a plain `cfg` they are `checkpoint`. overcomplete's encoders of more than one product, its OMPSAE and QSAE.
+Multi-layer SAEs behind a tuned lens. Attention outputs of GPT-2 (`neel_nanda`) are read without the constant that
+TransformerLens' folding of the values' biases shifts them by. Nothing is known to be published for feature choice,
+mutual choice, KronSAE, gradient, variational and codebook dictionaries: `plain` is for those.
 """
 
 
@@ -52,7 +59,7 @@ def page() -> str:
         parts.append(f"\n## `{layout}`\n\n{module.__doc__.strip().splitlines()[0]}\n\nLooks like: {module.LAYOUT}.\n")
         parts.append("\n| called there | architecture | formula | package |\n|---|---|---|---|\n")
         for name, ours in module.ARCHITECTURES.items():
-            test = "test_publications_that_saelens_converts" if layout in CONVERTED else f"test_{layout}"
+            test = "test_publications_that_saelens_converts" if (layout, name) in CONVERTED else f"test_{layout}"
             oracle = f"`{test}`" if name in ORACLES.get(layout, ()) else "–"
             parts.append(f"| `{name}` | {ours} | `test_layout_equals_its_formula[{layout}-{name}]` | {oracle} |\n")
     return "".join([*parts, NOT_READ])

@@ -1,6 +1,6 @@
 """Dictionaries that other packages write, loaded here, give what these packages compute.
 
-Runs where SAELens, sparsify and dictionary_learning are installed: `make interop`.
+SAELens, sparsify and dictionary_learning; packages with environments of their own are in tests/interop.
 """
 
 import json
@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from inference.dictionaries import load_dictionary
-from inference.dictionaries.formats.saelens import CENTRED_SITES
+from inference.dictionaries.formats.centring import CENTRED_SITES
 from tests.inference.dictionaries.layouts import CASES, DICTIONARY_LEARNING, R1_SCALE, D, Draw, F
 
 pytestmark = pytest.mark.interop
 
 SIZES = ((24, 105), (33, 64))
+both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 SAELENS = (
     ("standard", {}),
     ("standard", {"normalize_activations": "layer_norm"}),
@@ -47,18 +48,40 @@ SPARSIFY = (
 )
 # Publications that SAELens converts: its loader, a repository, and what its configs need to hear of the tiny sizes.
 CONVERTED = {
-    "gemma_scope": ("gemma_2", "google/gemma-scope-2b-pt-res", "layer_12/width_16k/average_l0_82"),
-    "gemma_scope_2": ("gemma_3", "google/gemma-scope-2-1b-pt", "resid_post/layer_7_width_16k_l0_medium"),
-    "goodfire": ("goodfire", "Goodfire/Llama-3.1-8B-Instruct-SAE-l19", "Llama-3.1-8B-Instruct-SAE-l19.pth"),
-    "llama_scope_r1": ("llama_scope_r1_distill", "fnlp/Llama-Scope-R1-Distill", "800M-Slimpajama/L0R"),
-    "qwen_scope": ("qwen_scope", "Qwen/SAE-Res-Qwen3-1.7B-Base-W32K-L0_7", "layer3.sae.pt"),
+    ("gemma_scope", "jumprelu"): ("gemma_2", "google/gemma-scope-2b-pt-res", "layer_12/width_16k/average_l0_82"),
+    ("gemma_scope_2", "jump_relu"): (
+        "gemma_3",
+        "google/gemma-scope-2-1b-pt",
+        "resid_post/layer_7_width_16k_l0_medium",
+    ),
+    ("goodfire", "relu"): (
+        "goodfire",
+        "Goodfire/Llama-3.1-8B-Instruct-SAE-l19",
+        "Llama-3.1-8B-Instruct-SAE-l19.pth",
+    ),
+    ("goodfire", "qresearch"): (
+        "deepseek_r1",
+        "qresearch/DeepSeek-R1-Distill-Llama-8B-SAE-l19",
+        "DeepSeek-R1-Distill-Llama-8B-SAE-l19.pt",
+    ),
+    ("llama_scope_r1", "jumprelu"): (
+        "llama_scope_r1_distill",
+        "fnlp/Llama-Scope-R1-Distill",
+        "800M-Slimpajama/L0R",
+    ),
+    ("neel_nanda", "relu"): (
+        "connor_rob_hook_z",
+        "ckkissane/attn-saes-gpt2-small-all-layers",
+        "gpt2-small_L5_Hcat_z.pt",
+    ),
+    ("qwen_scope", "topk"): ("qwen_scope", "Qwen/SAE-Res-Qwen3-1.7B-Base-W32K-L0_7", "layer3.sae.pt"),
 }
 # What each package has a class for, of what its layout can hold.
 ORACLES = {
     "saelens": {name for name, _ in SAELENS},
     "sparsify": {name for name, _ in SPARSIFY},
     "dictionary_learning": set(DICTIONARY_LEARNING),
-    **{layout: {name for of, name in CASES if of == layout} for layout in CONVERTED},
+    **{layout: {name for of, name in CONVERTED if of == layout} for layout, _ in CONVERTED},
 }
 
 
@@ -93,10 +116,12 @@ def assert_same(dictionary, x_td, a_tf, y_to):
         assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
 
 
+@both_dtypes
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize(("architecture", "settings"), SAELENS, ids=lambda value: str(value))
-def test_saelens(tmp_path, architecture, settings, sizes):
+def test_saelens(tmp_path, architecture, settings, sizes, dtype):
     pytest.importorskip("sae_lens", exc_type=ImportError)
+    from sae_lens import SAE
     from sae_lens.registry import get_sae_class
     from sae_lens.saes.sae import SAEMetadata
 
@@ -106,11 +131,14 @@ def test_saelens(tmp_path, architecture, settings, sizes):
     if "transcoder" in architecture:
         settings = {"d_out": d_in - 3, "apply_b_dec_to_input": False, **settings}
         names = {"hook_name": "blocks.1.ln2.hook_normalized", "hook_name_out": "blocks.1.hook_mlp_out"}
-    config = config_class(d_in=d_in, d_sae=d_sae, dtype="float32", metadata=SAEMetadata(**names), **settings)
+    dtype_name = str(dtype).removeprefix("torch.")
+    config = config_class(d_in=d_in, d_sae=d_sae, dtype=dtype_name, metadata=SAEMetadata(**names), **settings)
     sae = randomize(sae_class(config))
     if architecture == "matching_pursuit":
         sae.W_dec.data /= sae.W_dec.data.norm(dim=1, keepdim=True)
     sae.save_model(str(tmp_path))
+    # Both compute in float32, from weights that the file may hold in less.
+    sae = SAE.load_from_disk(str(tmp_path), device="cpu", dtype="float32")
     x_td = inputs(d_in)
     with torch.inference_mode():
         a_tf = sae.encode(x_td)
@@ -142,7 +170,7 @@ def test_saelens_training_dictionaries_saved_for_inference(tmp_path, architectur
     assert_same(load_dictionary(tmp_path, device="cpu"), x_td, a_tf, y_to)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@both_dtypes
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize(("activation", "settings"), SPARSIFY, ids=str)
 def test_sparsify(tmp_path, activation, settings, sizes, dtype):
@@ -155,7 +183,6 @@ def test_sparsify(tmp_path, activation, settings, sizes, dtype):
     coder = randomize(sparsify.SparseCoder(d_in, config)).to(dtype)
     path = tmp_path / "layers.2"
     coder.save_to_disk(path)
-    # Both compute in float32, from weights that the file may hold in less.
     coder = coder.float()
     x_td = inputs(d_in)
     with torch.inference_mode():
@@ -165,9 +192,10 @@ def test_sparsify(tmp_path, activation, settings, sizes, dtype):
     assert_same(load_dictionary(path, device="cpu"), x_td, a_tf, y_to)
 
 
+@both_dtypes
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("name", DICTIONARY_LEARNING)
-def test_dictionary_learning(tmp_path, name, sizes):
+def test_dictionary_learning(tmp_path, name, sizes, dtype):
     pytest.importorskip("dictionary_learning", exc_type=ImportError)
     from dictionary_learning import dictionary
     from dictionary_learning.trainers import batch_top_k, matryoshka_batch_top_k, top_k
@@ -185,7 +213,8 @@ def test_dictionary_learning(tmp_path, name, sizes):
     if name in modules:
         theirs.threshold.fill_(0.8)
     # As its training loop saves them.
-    torch.save(theirs.state_dict(), tmp_path / "ae.pt")
+    torch.save(theirs.to(dtype).state_dict(), tmp_path / "ae.pt")
+    theirs = theirs.float()
     trainer = {"dict_class": name, "submodule_name": "resid_post_layer_1"}
     (tmp_path / "config.json").write_text(json.dumps({"trainer": trainer}))
     x_td = inputs(d_in)
@@ -195,14 +224,13 @@ def test_dictionary_learning(tmp_path, name, sizes):
     assert_same(load_dictionary(tmp_path, device="cpu"), x_td, a_tf, y_to)
 
 
-@pytest.mark.parametrize("layout", CONVERTED)
-def test_publications_that_saelens_converts(tmp_path, monkeypatch, layout):
+@pytest.mark.parametrize(("layout", "name"), CONVERTED)
+def test_publications_that_saelens_converts(tmp_path, monkeypatch, layout, name):
     pytest.importorskip("sae_lens", exc_type=ImportError)
     from sae_lens import SAE
     from sae_lens.loading import pretrained_sae_loaders as loaders
 
-    loader, repository, inside = CONVERTED[layout]
-    name = next(name for of, name in CASES if of == layout)
+    loader, repository, inside = CONVERTED[layout, name]
     written = CASES[layout, name](tmp_path, Draw(torch.Generator().manual_seed(3)))
 
     def download(repo_id, filename, **_):
@@ -216,7 +244,9 @@ def test_publications_that_saelens_converts(tmp_path, monkeypatch, layout):
     monkeypatch.setattr(loaders, "hf_hub_download", download)
     monkeypatch.setattr(loaders, "get_safetensors_tensor_shapes", shapes)
     convert = loaders.NAMED_PRETRAINED_SAE_LOADERS[loader]
-    cfg, tensors, _ = convert(repository, inside, cfg_overrides={"d_in": D, "d_sae": F, "device": "cpu"})
+    # Heads lie side by side here, as they do in transformers.
+    told = {"d_in": D, "d_sae": F, "device": "cpu", "dtype": "float32", "reshape_activations": "none"}
+    cfg, tensors, _ = convert(repository, inside, cfg_overrides=told)
     theirs = SAE.from_dict(loaders.handle_config_defaulting(cfg))
     theirs.process_state_dict_for_loading(tensors)
     theirs.load_state_dict(tensors)

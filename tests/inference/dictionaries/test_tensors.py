@@ -1,5 +1,6 @@
 """What a layout's mapping may say of stored tensors: parts, transposes, other files, several side by side."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,17 @@ def test_tensors_lie_side_by_side(tmp_path, stored):
 def test_what_is_not_there_is_damaged(tmp_path, stored, expression):
     with pytest.raises(DamagedDictionary):
         read_tensors(config(tmp_path, {"w_enc_fd": "W_enc[0].T", "w_dec_fo": expression}))
+
+
+@pytest.mark.parametrize("file", ["first.safetensors", "params.npz"])
+def test_what_begins_at_an_index_is_read_flat(tmp_path, stored, file):
+    told = {"w_enc_fd": "W_enc[2].T", "w_dec_fo": "W_dec[:,1:]", "b_out_o": "b[1] | b[2]"}
+    facts = config(tmp_path, told, file=file, n_points=2)
+    assert shape_of(open_weights(tmp_path / file), told["w_dec_fo"]) == (F, 2 * D)
+    read = read_tensors(replace(facts, hook_in="blocks.0.hook_resid_post", d_in=D))
+    assert torch.equal(read["w_dec_fo"], stored["W_dec"][:, 1:].flatten(1))
+
+
+def test_numbers_of_a_part_are_read_without_the_rest(tmp_path, stored):
+    weights = open_weights(tmp_path / "first.safetensors")
+    assert weights.numbers("W_dec", (4, 2)) == stored["W_dec"][4, 2].tolist()

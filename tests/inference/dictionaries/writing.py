@@ -22,13 +22,14 @@ D, D_OUT, F, K = 24, 17, 105, 7
 class Written:
     """A dictionary on disk, and what it should compute: `encode(x_td)` and `decode(a_tf, x_td)`, in float64.
 
-    `facts` are attributes that its config should have.
+    `facts` are attributes that its config should have. In a `dense` one every feature fires at every token.
     """
 
     path: Path
     encode: Callable[[Tensor], Tensor]
     decode: Callable[[Tensor, Tensor], Tensor]
     facts: dict[str, object] = field(default_factory=dict)
+    dense: bool = False
 
 
 @dataclass(frozen=True, slots=True)

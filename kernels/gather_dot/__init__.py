@@ -13,7 +13,7 @@ __all__ = ["gather_dot"]
 
 
 def gather_dot(x_td: Tensor, w_fd: Tensor, indptr: Tensor, indices_n: Tensor) -> Tensor:
-    """Return x[t] . w[f] in float32 for the features of each token, which are rows of an indptr.
+    """Return x[t] . w[f] in float32 for the features of each token: rows of an indptr, no feature twice in a row.
 
     With decoder rows and the gradient of a target at each token, a times this is the attribution of an event.
     """

@@ -37,9 +37,10 @@ class Variant:
 
 def _tile(kernel: str, dtype: str, constants: dict[str, object], *, stack: int = 0, **types: str) -> Variant:
     inputs = dict.fromkeys(("x_ptr", "w_ptr", "b_ptr"), f"*{dtype}")
+    outputs = {} if "out_ptr" in types else TILE_TYPES
     return Variant(
         kernel=kernel,
-        types=inputs | TILE_TYPES | types,
+        types=inputs | outputs | types,
         constants=constants,
         num_warps=8 if constants["BLOCK_T"] == 128 else 4,
         stack=stack,
@@ -49,6 +50,18 @@ def _tile(kernel: str, dtype: str, constants: dict[str, object], *, stack: int =
 
 _TOPK, _THRESHOLD = "encode_topk:keep_best_kernel", "encode_threshold:keep_firing_kernel"
 _FIRING = {"threshold_ptr": "*fp32", "counts_ptr": "*i32", "columns_ptr": "*i8"}
+_FEATURES = "encode_features:encode_features_kernel"
+_CHOSEN = {"stride_xd": 1, "stride_wd": 1, "BLOCK_M": 64, "PRECISION": "ieee"}
+_CHOSEN_TYPES = {"indices_ptr": "*i64", "floor_ptr": "*fp32", "out_ptr": "*fp32"}
+
+
+def _decode(dtype: str) -> Variant:
+    inputs = dict.fromkeys(("w_ptr", "b_ptr", "residual_ptr"), f"*{dtype}")
+    rows = {"indptr_ptr": "*i64", "indices_ptr": "*i64", "values_ptr": "*fp32", "out_ptr": "*fp32"}
+    constants = {"stride_wo": 1, "stride_ro": 1, "SIGN": 1, "HAS_RESIDUAL": True, "BLOCK_N": 16, "BLOCK_O": 256}
+    return Variant(kernel="sparse_decode:sparse_decode_kernel", types=inputs | rows, constants=constants)
+
+
 VARIANTS = {
     "topk-bf16": _tile(_TOPK, "bf16", WIDE_BF16 | {"KEEP": 16}, indices_ptr="*i32"),
     "topk-fp32": _tile(_TOPK, "fp32", WIDE_FP32 | {"KEEP": 16}, indices_ptr="*i32"),
@@ -63,6 +76,10 @@ VARIANTS = {
         types={"x_ptr": "*bf16", "w_ptr": "*bf16", "token_ptr": "*i64", "index_ptr": "*i64", "out_ptr": "*fp32"},
         constants={"stride_xd": 1, "stride_wd": 1, "BLOCK_N": 16, "BLOCK_D": 128},
     ),
+    "features-bf16": _tile(_FEATURES, "bf16", _CHOSEN | {"BLOCK_T": 128, "BLOCK_D": 64}, **_CHOSEN_TYPES),
+    "features-fp32-few": _tile(_FEATURES, "fp32", _CHOSEN | {"BLOCK_T": 16, "BLOCK_D": 32}, **_CHOSEN_TYPES),
+    "decode-bf16": _decode("bf16"),
+    "decode-fp32": _decode("fp32"),
 }
 
 

@@ -36,7 +36,7 @@ def _palette(request: HttpRequest, query: str) -> HttpResponse:
         return HttpResponse("")
     rows: list[tuple[FeatureRow, str]] = []
     if len(query) > 1:
-        results = selectors.search(query, limit=PALETTE_ROWS)
+        results = selectors.search(query, limit=PALETTE_ROWS, in_contexts=False)
         for why, found in (
             ("explanation", results.explanations),
             ("peaks on it", results.peak_tokens),

@@ -37,7 +37,8 @@ def find_contexts(
 ) -> tuple[list[FoundContext], int]:
     """Return contexts that hold every phrase, each text once, in the order of the corpus, and how many there are.
 
-    The count stops at MAX_COUNTED. One query.
+    The count stops at MAX_COUNTED. Those are the first ones of the corpus without a sort of all: contexts lie in its
+    order, and Postgres goes through what an index found from the front. One query.
     """
     of_tokenization: dict[int, list[int]] = {}
     for dictionary in dictionaries:
@@ -47,13 +48,15 @@ def find_contexts(
     match += "".join(" AND NOT facet_code_vector(c.text) @@ facet_code_query(%s)" for _ in excluded)
     sql = f"""
         WITH found AS MATERIALIZED (
-            SELECT c.tokenization_id, c.ordinal, c.document, c.line, c.text, c.spans
+            SELECT c.tokenization_id, c.ordinal
             FROM features_context c
             WHERE c.tokenization_id = ANY(%s) AND {match} AND c.duplicate_of = c.ordinal
-            ORDER BY c.tokenization_id, c.ordinal LIMIT %s
+            LIMIT %s
         )
-        SELECT c.*, document.name, corpus.slug, (SELECT count(*) FROM found)
-        FROM (SELECT * FROM found ORDER BY tokenization_id, ordinal LIMIT %s) c
+        SELECT c.tokenization_id, c.ordinal, c.document, c.line, c.text, c.spans, document.name, corpus.slug,
+               (SELECT count(*) FROM found)
+        FROM (SELECT * FROM found ORDER BY tokenization_id, ordinal LIMIT %s) here
+        JOIN features_context c ON c.tokenization_id = here.tokenization_id AND c.ordinal = here.ordinal
         JOIN features_tokenization tokenization ON tokenization.id = c.tokenization_id
         JOIN features_corpus corpus ON corpus.id = tokenization.corpus_id
         JOIN features_document document
@@ -139,6 +142,16 @@ def _tokens_at_match(context: FoundContext, phrases: Sequence[str]) -> np.ndarra
     return np.array(sorted(near), dtype=np.int64)
 
 
+def best_first(contexts: Sequence[FoundContext], in_contexts: InContext) -> list[FoundContext]:
+    """Order contexts: those first where a feature peaks at the match."""
+
+    def place(context: FoundContext) -> tuple[float, int]:
+        features = in_contexts[context.tokenization, context.ordinal]
+        return (-features[0][0], features[0][1]) if features else (math.inf, 0)
+
+    return sorted(contexts, key=place)
+
+
 def as_context_hits(
     contexts: Sequence[FoundContext],
     in_contexts: InContext,
@@ -146,24 +159,25 @@ def as_context_hits(
     phrases: Sequence[str],
     models: Mapping[int, str],
 ) -> list[ContextHit]:
-    """Shape the contexts, those where a feature peaks at the match first. `models` gives slugs by dictionary id."""
+    """Shape the contexts. `models` gives slugs by dictionary id."""
     hits = []
     for context in contexts:
         features = in_contexts[context.tokenization, context.ordinal]
         spans = spans_of(context.text, phrases)
         line = context.line + (context.text.count("\n", 0, spans[0][0]) if spans else 0)
         text, matched = snippet(context.text, spans)
-        hit = ContextHit(
-            text=text,
-            document=context.document_name,
-            document_url=f"/corpora/{context.corpus_slug}/{context.document}#L{line}",
-            line=line,
-            model=models[context.dictionaries[0]],
-            matched=matched,
-            features=tuple(rows[address] for _, _, address in features if address in rows),
+        hits.append(
+            ContextHit(
+                text=text,
+                document=context.document_name,
+                document_url=f"/corpora/{context.corpus_slug}/{context.document}#L{line}",
+                line=line,
+                model=models[context.dictionaries[0]],
+                matched=matched,
+                features=tuple(rows[address] for _, _, address in features if address in rows),
+            )
         )
-        hits.append(((-features[0][0], features[0][1]) if features else (math.inf, 0), hit))
-    return [hit for _, hit in sorted(hits, key=lambda item: item[0])]
+    return hits
 
 
 def snippet(text: str, spans: Sequence[Span]) -> tuple[str, tuple[Span, ...]]:

@@ -8,7 +8,13 @@ from dataclasses import replace
 from features.models import Dictionary
 from features.results import ContextHit, FeatureRow, SearchResults, SearchTotals
 from features.search import Query, parse
-from features.selectors.context_hits import MAX_COUNTED, as_context_hits, features_in_contexts, find_contexts
+from features.selectors.context_hits import (
+    MAX_COUNTED,
+    as_context_hits,
+    best_first,
+    features_in_contexts,
+    find_contexts,
+)
 from features.selectors.feature_rows import Address, feature_rows
 from features.selectors.search_sql import Chips, Found, by_density, by_explanation, by_token, token_ids_of_terms
 from features.selectors.suggestions import no_model, no_source
@@ -19,11 +25,13 @@ NOTHING = Found(why={})
 NONE = SearchTotals()
 
 
-def search(query: str, model: str | None = None, source: str | None = None, limit: int = 20) -> SearchResults:
+def search(
+    query: str, model: str | None = None, source: str | None = None, limit: int = 20, *, in_contexts: bool = True
+) -> SearchResults:
     """Return at most `limit` hits per kind of evidence, the strongest first; raise UnknownAddress.
 
-    Free words are looked for in every kind of evidence; a chip restricts all kinds, and its own kind shows what it
-    found. At most eleven queries.
+    Free words are looked for in every kind of evidence, in contexts only if asked; a chip restricts all kinds, and its
+    own kind shows what it found. At most eleven queries.
     """
     parsed = parse(query)
     scope = _scope(storable(model or ""), storable(source or ""))
@@ -34,7 +42,7 @@ def search(query: str, model: str | None = None, source: str | None = None, limi
     if parsed.is_empty or not scope:
         return _results(parsed, {})
     token_ids = token_ids_of_terms(scope.values(), {*parsed.words, *parsed.tokens, *parsed.promotes})
-    phrases = (*parsed.words, *parsed.contexts)
+    phrases = (*(parsed.words if in_contexts else ()), *parsed.contexts)
     contexts, n_contexts = find_contexts(scope.values(), phrases, parsed.excluded) if phrases else ([], 0)
     of_chip = None
     if parsed.contexts:
@@ -50,16 +58,18 @@ def search(query: str, model: str | None = None, source: str | None = None, limi
         explained = by_density(chips, limit)
     peaking = by_token(chips, parsed.words or parsed.tokens, "peak", limit)
     promoting = by_token(chips, parsed.words or parsed.promotes, "promoted", limit)
-    in_contexts = features_in_contexts(contexts, phrases, chips)
-
-    in_any = [address for hits in in_contexts.values() for _, _, address in hits]
-    rows = feature_rows([*explained.why, *peaking.why, *promoting.why, *in_any])
-    models = {dictionary.id: dictionary.model.slug for dictionary in scope.values()}
-    found = as_context_hits(contexts, in_contexts, rows, phrases, models)
+    firing = features_in_contexts(contexts, phrases, chips)
     capped = n_contexts >= MAX_COUNTED
     if chips.ask_more:
-        found = [hit for hit in found if hit.features]
-        capped, n_contexts = n_contexts > len(contexts), len(found)
+        capped = n_contexts > len(contexts)
+        contexts = [context for context in contexts if firing[context.tokenization, context.ordinal]]
+        n_contexts = len(contexts)
+    shown = best_first(contexts, firing)[:limit]
+
+    in_shown = [address for context in shown for *_, address in firing[context.tokenization, context.ordinal]]
+    rows = feature_rows([*explained.why, *peaking.why, *promoting.why, *in_shown])
+    models = {dictionary.id: dictionary.model.slug for dictionary in scope.values()}
+    found = as_context_hits(shown, firing, rows, phrases, models)
     totals = SearchTotals(
         explanations=explained.total,
         peak_tokens=peaking.total,
@@ -67,7 +77,7 @@ def search(query: str, model: str | None = None, source: str | None = None, limi
         contexts=n_contexts,
         capped=("explanations",) * explained.capped + ("contexts",) * capped,
     )
-    return _results(parsed, rows, (explained, peaking, promoting), found[:limit], totals)
+    return _results(parsed, rows, (explained, peaking, promoting), found, totals)
 
 
 def _results(

@@ -18,14 +18,26 @@ from features.selectors.feature_rows import Address
 from features.statistics import Z95
 from features.words import fold
 
-# Explanations of a model that are ranked and counted where a word is in very many: the shortest, people's first.
-CANDIDATES = 5000
+# Explanations of a model that are ranked and counted where a word is in very many. Besides, those that begin with it
+# and those by people, so many at most, are always ranked: they come first.
+CANDIDATES = 2000
+ALWAYS = 400
+# Features of a token that are ranked: those whose first token it is, with the largest shares or effects, come first.
+LEADING = 500
 _Z = Z95 * Z95
 _WILSON_LOW = (
     f"(({{share}} + {_Z / 2} / {{n}} - {Z95} * sqrt(({{share}} * (1 - {{share}}) + {_Z / 4} / {{n}}) / {{n}}))"
     f" / (1 + {_Z} / {{n}}))"
 )
 TokenIds = Mapping[str, Mapping[int, list[int]]]
+
+
+def _said(value: str) -> str:
+    """Return the expression of a text's words in one case: that of the index `explanation_said`."""
+    return f"lower(btrim(facet_words({value})))"
+
+
+_SAID = _said("e.text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,48 +164,59 @@ def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> Found:
     match = " AND ".join("e.words @@ facet_prose_query(%s)" for _ in phrases)
     # 2 divides by the length of the explanation.
     rank = " + ".join("ts_rank(e.words, facet_prose_query(%s), 2)" for _ in phrases)
-    branches, params = [], []
-    for model, dictionaries in chips.models().items():
-        join, clauses, chip_params = "", "TRUE", []
-        if chips.on_features:
-            clauses, chip_params = chips.clauses(model, labels=False)
-            clauses, chip_params = f"f.dictionary_id = ANY(%s) AND {clauses}", [dictionaries, *chip_params]
-            join = """
-                JOIN features_feature f ON f.dictionary_id = e.dictionary_id AND f."index" = e."index"
-                JOIN features_dictionary d ON d.id = e.dictionary_id
-            """
-        branches.append(f"""
-            SELECT e.id, e.dictionary_id, e."index", e.text, e.author_id, e.method, e.votes, e.words
-            FROM features_explanation e {join}
-            WHERE e.dictionary_id = ANY(%s) AND {match} AND {clauses}
-            ORDER BY e.author_id IS NULL, length(e.text), e.dictionary_id, e."index", e.id LIMIT {CANDIDATES}
-        """)
-        params.extend([dictionaries, *phrases, *chip_params])
+    # What people say and what begins with the phrase has an index each, so that neither is lost in a crowd.
+    kinds = {
+        "starting": (f"{_SAID} LIKE {_said('%s')} || '%%'", [phrases[0]], f"ORDER BY {_SAID} USING ~<~ LIMIT {ALWAYS}"),
+        "people": ("e.author_id IS NOT NULL", [], f"ORDER BY e.id LIMIT {ALWAYS}"),
+        "found": ("TRUE", [], f"LIMIT {CANDIDATES}"),
+    }
+    parts, params, any_ = [], [], False
+    for name, (which, which_params, order) in kinds.items():
+        branches = []
+        for model, dictionaries in chips.models().items():
+            join, clauses, chip_params = "", "TRUE", []
+            if chips.on_features:
+                clauses, chip_params = chips.clauses(model, labels=False)
+                clauses, chip_params = f"f.dictionary_id = ANY(%s) AND {clauses}", [dictionaries, *chip_params]
+                join = """
+                    JOIN features_feature f ON f.dictionary_id = e.dictionary_id AND f."index" = e."index"
+                    JOIN features_dictionary d ON d.id = e.dictionary_id
+                """
+            branches.append(f"""
+                SELECT e.id FROM features_explanation e {join}
+                WHERE e.dictionary_id = ANY(%s) AND {which} AND {match} AND {clauses} {order}
+            """)
+            params.extend([dictionaries, *which_params, *phrases, *chip_params])
+        any_ = any_ or bool(branches)
+        parts.append(f"{name} AS MATERIALIZED ({_union(branches)})")
+    if not any_:
+        return Found(why={})
     sql = f"""
-        WITH hits AS (
+        WITH {", ".join(parts)}, hits AS (
             SELECT e.*, {rank} AS rank, CASE
-                WHEN said.words = asked.words AND e.text !~ '[,;(]' THEN 0
-                WHEN starts_with(said.words || ' ', asked.first || ' ') THEN 1
-                WHEN starts_with(said.words, asked.first) THEN 2
-                ELSE 3 END AS place, (e.text ~ '[,;(]')::int AS is_list
-            FROM ({_union(branches)}) e
-            CROSS JOIN LATERAL (SELECT lower(btrim(facet_words(e.text))) AS words) said
-            CROSS JOIN (
-                SELECT lower(btrim(facet_words(%s))) AS words, lower(btrim(facet_words(%s))) AS first
-            ) asked
+                WHEN s.id IS NULL THEN 3
+                WHEN {_SAID} = asked.words AND e.text !~ '[,;(]' THEN 0
+                WHEN starts_with({_SAID} || ' ', asked.first || ' ') THEN 1
+                ELSE 2 END AS place, (e.text ~ '[,;(]')::int AS is_list
+            FROM (SELECT id FROM starting UNION SELECT id FROM people UNION SELECT id FROM found) c
+            JOIN features_explanation e ON e.id = c.id
+            LEFT JOIN starting s ON s.id = e.id
+            CROSS JOIN (SELECT {_said("%s")} AS words, {_said("%s")} AS first) asked
         ), best AS (
             SELECT *, row_number() OVER (PARTITION BY dictionary_id, "index" ORDER BY
                 author_id IS NULL, place, is_list, rank DESC, votes DESC, length(text), id) AS nth
             FROM hits
         )
         SELECT e.dictionary_id, e."index", e.text, a.username, e.method,
-               count(*) OVER (), (SELECT count(*) FROM hits)
+               count(*) OVER (), (SELECT count(*) FROM found)
         FROM best e LEFT JOIN auth_user a ON a.id = e.author_id WHERE e.nth = 1
         ORDER BY e.author_id IS NULL, e.place, e.is_list, e.rank DESC, e.votes DESC, length(e.text),
                  e.dictionary_id, e."index"
         LIMIT %s
     """
-    rows = _run(sql, [*phrases, *params, " ".join(phrases), phrases[0], limit], branches)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*params, *phrases, " ".join(phrases), phrases[0], limit])
+        rows = cursor.fetchall()
     return Found(
         why={
             (dictionary, index): f"{author or method}: {text}" for dictionary, index, text, author, method, *_ in rows
@@ -214,14 +237,17 @@ def by_token(chips: Chips, terms: Sequence[str], kind: Literal["peak", "promoted
         "peak": """
             SELECT least(sum(t.value), 1) AS strength, greatest(sum(t.count), 1)::float8 AS n,
                    (array_agg(t.id ORDER BY t.value DESC, t.id))[1] AS token
-            FROM unnest(f.peak_token_ids, f.peak_token_shares, f.peak_token_counts) AS t(id, value, count)
+            FROM unnest(c.ids, c.vals, c.counts) AS t(id, value, count)
         """,
         "promoted": """
             SELECT max(t.value) AS strength, 0::float8 AS n, (array_agg(t.id ORDER BY t.value DESC, t.id))[1] AS token
-            FROM unnest(f.promoted_ids, f.promoted_values) AS t(id, value)
+            FROM unnest(c.ids, c.vals) AS t(id, value)
         """,
     }[kind]
-    ids = {"peak": "peak_token_ids", "promoted": "promoted_ids"}[kind]
+    ids, values, counts = {
+        "peak": ("peak_token_ids", "peak_token_shares", "f.peak_token_counts"),
+        "promoted": ("promoted_ids", "promoted_values", "NULL::int[]"),
+    }[kind]
     order = {"peak": _WILSON_LOW.format(share="hits.strength", n="hits.n"), "promoted": "hits.strength"}[kind]
     branches, params = [], []
     for model, dictionaries in chips.models().items():
@@ -230,16 +256,21 @@ def by_token(chips: Chips, terms: Sequence[str], kind: Literal["peak", "promoted
             continue
         clauses, chip_params = chips.clauses(model)
         branches.append(f"""
-            SELECT f.dictionary_id, f."index", hit.strength, hit.n, d.model_id, hit.token
+            SELECT f.dictionary_id, f."index", d.model_id, %s::int[] AS tokens, f.{ids} AS ids, f.{values} AS vals,
+                   {counts} AS counts, f.{ids}[1] = ANY(%s) AS leads
             FROM features_feature f
             JOIN features_dictionary d ON d.id = f.dictionary_id
-            CROSS JOIN LATERAL ({hit} WHERE t.id = ANY(%s)) hit
             WHERE f.dictionary_id = ANY(%s) AND f.{ids} && %s::int[] AND {clauses}
         """)
-        params.extend([tokens, dictionaries, tokens, *chip_params])
+        params.extend([tokens, tokens, dictionaries, tokens, *chip_params])
     sql = f"""
-        SELECT hits.dictionary_id, hits."index", t.text, hits.strength, hits.n, count(*) OVER ()
-        FROM ({_union(branches)}) hits
+        SELECT hits.dictionary_id, hits."index", t.text, hits.strength, hits.n, hits.total
+        FROM (
+            SELECT c.dictionary_id, c."index", c.model_id, c.total, hit.* FROM (
+                SELECT *, count(*) OVER () AS total FROM ({_union(branches)}) found
+                ORDER BY leads DESC, vals[1] DESC, dictionary_id, "index" LIMIT {LEADING}
+            ) c CROSS JOIN LATERAL ({hit} WHERE t.id = ANY(c.tokens)) hit
+        ) hits
         LEFT JOIN features_vocabularytoken t ON t.model_id = hits.model_id AND t.token_id = hits.token
         ORDER BY {order} DESC, hits.dictionary_id, hits."index" LIMIT %s
     """

@@ -27,27 +27,30 @@ _ODD = np.uint32(0x85EBCA6B)
 
 
 class BandSample:
-    """A sample of the firings of one dictionary's features at every height, while a pass goes on."""
+    """A sample of the firings of some features at every height, while a pass goes on.
 
-    def __init__(self, n_features: int, places: Places) -> None:
-        self.places = places
-        self._n_features = n_features
+    Features count from 0 here, at the first of those of the dictionary that are sampled.
+    """
+
+    def __init__(self, features: range) -> None:
+        self._n_features = len(features)
         self._is_empty = True
-        self._best = Best(n_features * FINE_BINS, N_KEPT)
-        salt_f = mixed(np.arange(n_features, dtype=np.uint64) + np.uint64(1 << 40))
-        self._salt_f = (salt_f >> np.uint64(32)).astype(np.uint32)
+        self._best = Best(len(features) * FINE_BINS, N_KEPT)
+        self._salt_f = (salts(features) >> np.uint64(32)).astype(np.uint32)
 
-    def offer(self, feature: np.ndarray, token: np.ndarray, value: np.ndarray, fine: np.ndarray) -> np.ndarray:
+    def offer(
+        self, feature: np.ndarray, place: np.ndarray, value: np.ndarray, fine: np.ndarray, places: Places
+    ) -> np.ndarray:
         """Take firings, all of a context's or those that an earlier call returned; return which rows may be examples.
 
         Rows are in ascending order; `fine` is the fine bin of each value.
         """
         if self._is_empty:
-            self._add(*self._admitted(feature, token, fine, _LOW_LOT), token, value)
+            self._add(*self._admitted(feature, place, fine, places, _LOW_LOT), place, value, places)
             self._best.compact()
             self._is_empty = False
-        rows, group, rank = self._admitted(feature, token, fine, _ANY_LOT)
-        taken = self._add(rows, group, rank, token, value)
+        rows, group, rank = self._admitted(feature, place, fine, places, _ANY_LOT)
+        taken = self._add(rows, group, rank, place, value, places)
         return np.sort(rows[taken][self._best.admits(group[taken], rank[taken])])
 
     def fill(self, top: Candidates, maximum_f: np.ndarray) -> tuple[Candidates, np.ndarray]:
@@ -92,48 +95,59 @@ class BandSample:
         rows, _ = best_rows(kept.group * (len(BANDS) + 1) + band, kept.rank, kept.context, len(kept))
         return kept.take(rows), band[rows]
 
-    def lots(self, feature: np.ndarray, token: np.ndarray) -> np.ndarray:
+    def lots(self, feature: np.ndarray, place: np.ndarray, places: Places) -> np.ndarray:
         """Return what firings draw: uint32, equal for equal surroundings of one feature."""
-        lot = self.places.lot_t[token]
+        lot = places.lot_p[place]
         lot ^= self._salt_f[feature]
-        lot ^= lot >> np.uint32(16)
         lot *= _ODD
         return lot
 
     def _admitted(
-        self, feature: np.ndarray, token: np.ndarray, fine: np.ndarray, limit: np.uint64
+        self, feature: np.ndarray, place: np.ndarray, fine: np.ndarray, places: Places, limit: np.uint64
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return `(rows, group, rank)` of firings whose lots are below the limit and low enough as things stand."""
         found = []
         for start in range(0, max(len(feature), 1), _CHUNK):
             part = slice(start, start + _CHUNK)
             group = feature[part].astype(np.int64) * FINE_BINS + fine[part]
-            rank = ranked(self.lots(feature[part], token[part]).astype(np.uint64), token[part])
+            lot = self.lots(feature[part], place[part], places).astype(np.uint64)
+            rank = ranked(lot, places.token_p[place[part]])
             rows = np.flatnonzero(self._best.admits(group, rank) & (rank < limit))
-            rows = rows[self.places.eligible_c[self.places.context_t[token[part][rows]]]]
+            rows = rows[places.eligible_p[place[part][rows]]]
             found.append((rows + start, group[rows], rank[rows]))
         rows, group, rank = (np.concatenate(columns) for columns in zip(*found, strict=True))
         return rows, group, rank
 
     def _add(
-        self, rows: np.ndarray, group: np.ndarray, rank: np.ndarray, token: np.ndarray, value: np.ndarray
+        self,
+        rows: np.ndarray,
+        group: np.ndarray,
+        rank: np.ndarray,
+        place: np.ndarray,
+        value: np.ndarray,
+        places: Places,
     ) -> np.ndarray:
         """Let the lowest lot of each context in each bin take part; return their numbers among `rows`."""
-        context = self.places.context_t[token[rows]]
+        context = places.context_p[place[rows]]
         order = np.lexsort((rank, context, group))
         g, c = group[order], context[order]
         first = np.ones(len(order), dtype=bool)
         first[1:] = (g[1:] != g[:-1]) | (c[1:] != c[:-1])
         taken = order[first]
-        own = token[rows[taken]]
+        own = place[rows[taken]]
         self._best.add(
             Candidates(
                 group=group[taken],
                 rank=rank[taken],
-                identity=self.places.key_t[own],
+                identity=places.key_p[own],
                 context=context[taken],
-                position=(own - self.places.first_token_c[context[taken]]).astype(np.int32),
+                position=places.position_p[own],
                 value=value[rows[taken]],
             )
         )
         return taken
+
+
+def salts(features: range) -> np.ndarray:
+    """Return what tells the lots of one feature from those of another."""
+    return mixed(np.arange(features.start, features.stop, dtype=np.uint64) + np.uint64(1 << 40))

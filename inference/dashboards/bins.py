@@ -32,6 +32,11 @@ def fine_bins(values: np.ndarray) -> np.ndarray:
     return np.clip(number, 0, FINE_BINS - 1, out=number)
 
 
+def error_bins(relative_t: np.ndarray) -> np.ndarray:
+    """Return the bin, 0 to 99, of relative error norms: a hundredth wide each, the last takes all from 0.99 on."""
+    return np.clip(relative_t * FINE_BINS, 0, FINE_BINS - 1).astype(np.int64)
+
+
 def fine_edges() -> np.ndarray:
     """Return the 101 edges of the fine bins."""
     return 2.0 ** (np.arange(FINE_BINS + 1) / 4 + _LOWEST_OCTAVE)

@@ -7,20 +7,24 @@ corpus and on the same one everywhere. Imports neither torch nor Django.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference.dashboards.results import SPLITS, ContextTable, DocumentRef, Progress, SkippedDocument
+from inference.dashboards.gathering import Gathered, table_of
+from inference.dashboards.results import ContextTable, DocumentRef, Progress, SkippedDocument
 from inference.errors import FacetError, InvalidInput
 
 if TYPE_CHECKING:
     from inference.language_models import LanguageModel
 
 SHORTEST_WINDOW = 16
+# Of one document: longer ones are most often data, and one of them would take the place of many.
+MAX_DOCUMENT_BYTES = 2_000_000
 _BATCH = 32
 # How far to each side of a peak two contexts must agree to count as the same example.
 _BEFORE, _AFTER = 5, 2
@@ -43,18 +47,31 @@ class Cancelled(FacetError):
         super().__init__("The build was cancelled.", "Resume it: finished shards are kept.")
 
 
-@dataclass(slots=True)
-class _Growing:
-    """Columns of the context table while documents are read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How a corpus is cut: `n_tokens` of text in contexts of `width` tokens, behind a BOS unless `bos` is None."""
 
-    text: list[str] = field(default_factory=list)
-    document: list[int] = field(default_factory=list)
-    line: list[int] = field(default_factory=list)
-    split: list[int] = field(default_factory=list)
-    length: list[int] = field(default_factory=list)
-    ids: list[np.ndarray] = field(default_factory=list)
-    starts: list[np.ndarray] = field(default_factory=list)
-    ends: list[np.ndarray] = field(default_factory=list)
+    n_tokens: int
+    width: int
+    bos: int | None
+    max_document_bytes: int = MAX_DOCUMENT_BYTES
+
+    @property
+    def context_tokens(self) -> int:
+        """The tokens of a whole context, BOS included."""
+        return self.width + (self.bos is not None)
+
+    @classmethod
+    def of(cls, model: LanguageModel, *, n_tokens: int, context_size: int, prepend_bos: bool) -> Reading:
+        """Return how a model reads; raise InvalidInput for contexts that are too short."""
+        bos = model.bos_id if prepend_bos else None
+        width = min(context_size, model.context_size) - (bos is not None)
+        if width < SHORTEST_WINDOW:
+            raise InvalidInput(
+                f"Contexts of {context_size} tokens are too short.",
+                f"Use at least {SHORTEST_WINDOW + 1}, and at most the model's {model.context_size}.",
+            )
+        return cls(n_tokens=n_tokens, width=width, bos=bos)
 
 
 def read_contexts(
@@ -64,7 +81,7 @@ def read_contexts(
     n_tokens: int,
     context_size: int,
     prepend_bos: bool = True,
-    max_document_bytes: int = 2_000_000,
+    max_document_bytes: int = MAX_DOCUMENT_BYTES,
     progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[ContextTable, list[SkippedDocument]]:
@@ -73,37 +90,47 @@ def read_contexts(
     A document's last window is kept if it has at least 16 tokens of text. Documents that cannot be read are skipped
     and listed. Raises NothingToRead and Cancelled.
     """
-    bos = model.bos_id if prepend_bos else None
-    width = min(context_size, model.context_size) - (bos is not None)
-    if width < SHORTEST_WINDOW:
-        raise InvalidInput(
-            f"Contexts of {context_size} tokens are too short.",
-            f"Use at least {SHORTEST_WINDOW + 1}, and at most the model's {model.context_size}.",
-        )
-    grown, skipped, taken = _Growing(), [], 0
-    names = hashlib.sha256()
-    for document, text, ids, starts, ends in _tokenized(model, documents, skipped, max_document_bytes):
+    reading = Reading.of(model, n_tokens=n_tokens, context_size=context_size, prepend_bos=prepend_bos)
+    reading = replace(reading, max_document_bytes=max_document_bytes)
+    skipped: list[SkippedDocument] = []
+    gathered = Gathered(bos=reading.bos)
+    for _ in gather(model, documents, reading, gathered, skipped, progress=progress, should_stop=should_stop):
+        pass
+    return table_of([gathered.take()], gathered), skipped
+
+
+def gather(
+    model: LanguageModel,
+    documents: Sequence[DocumentRef],
+    reading: Reading,
+    gathered: Gathered,
+    skipped: list[SkippedDocument],
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
+    """Add the contexts of one document after another to `gathered`; yield behind each. Raises as read_contexts."""
+    taken = 0
+    for document, text, ids, starts, ends in _tokenized(model, documents, skipped, reading.max_document_bytes):
         if should_stop():
             raise Cancelled
-        windows = _windows(len(ids), width, n_tokens - taken)
+        windows = _windows(len(ids), reading.width, reading.n_tokens - taken)
         if not windows and len(ids) < SHORTEST_WINDOW:
             skipped.append(SkippedDocument(ordinal=document.ordinal, name=document.name, reason="short"))
-        names.update(f"{document.ordinal}\0{document.name}\0".encode() if windows else b"")
-        _append(grown, document, text, ids, starts, ends, windows, bos)
+        gathered.add(document, text, ids, starts, ends, windows)
         taken += sum(stop - start for start, stop in windows)
-        progress(
-            Progress(phase="read", done=min(taken, n_tokens), total=n_tokens, unit="tokens", message=document.name)
-        )
-        if n_tokens - taken < min(width, SHORTEST_WINDOW):
+        done = min(taken, reading.n_tokens)
+        progress(Progress(phase="read", done=done, total=reading.n_tokens, unit="tokens", message=document.name))
+        yield
+        if reading.n_tokens - taken < min(reading.width, SHORTEST_WINDOW):
             break
-    if not grown.text:
+    if not gathered.n_contexts:
         reasons = sorted({entry.reason for entry in skipped})
         raise NothingToRead(
             f"None of {len(documents)} documents gave a context" + (f" ({', '.join(reasons)})." if reasons else "."),
             "Use documents of UTF-8 text.",
             skipped=len(skipped),
         )
-    return _table(grown, bos is not None, names), skipped
 
 
 def local_keys(contexts: ContextTable) -> np.ndarray:
@@ -143,7 +170,7 @@ def _tokenized(
     for first in range(0, len(ordered), _BATCH):
         readable = []
         for document in ordered[first : first + _BATCH]:
-            text, reason = _read(Path(document.path), max_bytes)
+            text, reason = _read(document, max_bytes)
             if reason:
                 skipped.append(SkippedDocument(ordinal=document.ordinal, name=document.name, reason=reason))
             else:
@@ -160,19 +187,35 @@ def _tokenized(
             yield document, text, np.array(encoding.ids, dtype=np.uint32), starts, ends
 
 
-def _read(path: Path, max_bytes: int) -> tuple[str, str]:
+def _read(document: DocumentRef, max_bytes: int) -> tuple[str, str]:
     """Return `(text, "")`, or an empty text and the reason to skip the document."""
+    path = Path(document.path)
     try:
-        if path.stat().st_size > max_bytes:
+        if (path.stat().st_size if document.start is None else document.n_bytes) > max_bytes:
             return "", "enormous"
-        text = path.read_bytes().decode("utf-8-sig")
+        text = _text(path, document)
     except OSError:
         return "", "unreadable"
     except UnicodeDecodeError:
         return "", "not UTF-8"
+    except ValueError:
+        return "", "not JSON"
     if "\0" in text:
         return "", "binary"
     return (text, "") if text.strip() else ("", "empty")
+
+
+def _text(path: Path, document: DocumentRef) -> str:
+    """Return what a document says: a file, or one field of a line of JSON."""
+    if document.start is None:
+        return path.read_bytes().decode("utf-8-sig")
+    with path.open("rb") as file:
+        file.seek(document.start)
+        found = json.loads(file.read(document.n_bytes))
+    text = found.get(document.field) if isinstance(found, dict) else None
+    if not isinstance(text, str):
+        raise ValueError
+    return text.encode("utf-8", "replace").decode()
 
 
 def _windows(n: int, width: int, budget: int) -> list[tuple[int, int]]:
@@ -180,60 +223,3 @@ def _windows(n: int, width: int, budget: int) -> list[tuple[int, int]]:
     n = min(n, budget)
     starts = range(0, max(n, 0), width)
     return [(start, min(start + width, n)) for start in starts if min(width, n - start) >= SHORTEST_WINDOW]
-
-
-def _append(
-    grown: _Growing,
-    document: DocumentRef,
-    text: str,
-    ids: np.ndarray,
-    starts: np.ndarray,
-    ends: np.ndarray,
-    windows: list[tuple[int, int]],
-    bos: int | None,
-) -> None:
-    line, counted_to = 1, 0
-    for start, stop in windows:
-        first, last = int(starts[start]), int(ends[stop - 1])
-        line, counted_to = line + text.count("\n", counted_to, first), first
-        special = [] if bos is None else [0]
-        grown.text.append(text[first:last])
-        grown.document.append(document.ordinal)
-        grown.line.append(line)
-        grown.split.append(SPLITS.index(document.split))
-        grown.length.append(stop - start + len(special))
-        grown.ids += [np.array([] if bos is None else [bos], dtype=np.uint32), ids[start:stop]]
-        grown.starts += [np.array(special, dtype=np.uint32), starts[start:stop] - np.uint32(first)]
-        grown.ends += [np.array(special, dtype=np.uint32), ends[start:stop] - np.uint32(first)]
-
-
-def _table(grown: _Growing, has_bos: bool, names: hashlib._Hash) -> ContextTable:
-    duplicate_of, n_similar = _duplicates(grown.text)
-    arrays = {
-        "document_c": np.array(grown.document, dtype=np.int32),
-        "line_c": np.array(grown.line, dtype=np.int32),
-        "split_c": np.array(grown.split, dtype=np.uint8),
-        "duplicate_of_c": duplicate_of,
-        "n_similar_c": n_similar,
-        "indptr_c": np.concatenate([[0], np.cumsum(grown.length)]).astype(np.int64),
-        "token_ids_t": np.concatenate(grown.ids),
-        "starts_t": np.concatenate(grown.starts),
-        "ends_t": np.concatenate(grown.ends),
-    }
-    for array in arrays.values():
-        names.update(np.ascontiguousarray(array).tobytes())
-    return ContextTable(text=grown.text, has_bos=has_bos, digest=names.hexdigest(), **arrays)
-
-
-def _duplicates(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each text the first equal one up to spacing and case, and how many later ones equal it."""
-    first_of: dict[bytes, int] = {}
-    duplicate_of = np.arange(len(texts), dtype=np.int32)
-    n_similar = np.zeros(len(texts), dtype=np.int32)
-    for number, text in enumerate(texts):
-        key = hashlib.blake2b("".join(text.casefold().split()).encode(), digest_size=16).digest()
-        first = first_of.setdefault(key, number)
-        if first != number:
-            duplicate_of[number] = first
-            n_similar[first] += 1
-    return duplicate_of, n_similar

@@ -1,11 +1,12 @@
 """The part of a pass that runs the model: from a shard's contexts to the accumulators of its dictionaries.
 
-Only text tokens reach a dictionary: BOS and padding are dropped before the encoder, so that no statistic can see them.
+Only text tokens reach a dictionary: BOS and padding are dropped before the encoder, so that no statistic can see them;
+encoders of sequences see a context's BOS, and what they say of it is dropped.
 On a CPU each core takes batches of its own, on one thread: cores that share every operation wait for each other at
 each, and the digits would depend on their number. What batches give is taken in their order.
 
-Shape suffixes: B contexts of a batch, T positions, D width of a hook point, N text tokens of a batch end to end,
-F features, O output width, E activations above zero.
+Shape suffixes: B contexts of a batch, T positions, D width of a hook point, N tokens of a batch end to end, C contexts,
+F features, O output width, E activations above zero, S silent contexts of features.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +29,9 @@ from torch import Tensor
 from inference.activations import capture
 from inference.dashboards.accumulators import ShardAccumulator
 from inference.dashboards.corpus import Cancelled
-from inference.dashboards.results import ContextTable
+from inference.dashboards.gathering import Stretch
 from inference.dictionaries.dictionary import Dictionary
+from inference.dictionaries.sparse import SparseActivations
 from inference.errors import InvalidInput
 from inference.language_models import LanguageModel
 
@@ -62,175 +65,232 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
-    """What one dictionary says of some contexts of a batch."""
+    """What one dictionary says of some contexts of a batch. S: contexts where features are silent, one a feature."""
 
     source: str
-    context_c: np.ndarray
-    lengths: list[int]
-    token_n: np.ndarray
+    contexts: range
+    place_n: np.ndarray
     feature_e: np.ndarray
     value_e: np.ndarray
     firing_n: np.ndarray
     l0_n: np.ndarray
-    silent_cf: np.ndarray
     squared_error: float
     y_squared: float
     y_sum_o: np.ndarray
-    height_cf: np.ndarray
-    h_nf: Tensor
+    relative_error_n: np.ndarray
+    hard_s: dict[str, np.ndarray]
+    random_s: dict[str, np.ndarray]
 
 
 class ShardEncoder:
-    """Runs the model over contexts and feeds what its dictionaries say into accumulators."""
+    """Runs the model over a stretch of contexts and feeds what its dictionaries say into accumulators."""
 
     def __init__(
         self,
         model: LanguageModel,
         dictionaries: Mapping[str, Dictionary],
-        contexts: ContextTable,
+        stretch: Stretch,
+        accumulators: Mapping[str, ShardAccumulator],
         *,
-        batch_tokens: int,
+        batch_contexts: int,
         precision: str,
         clock: Clock,
     ) -> None:
         self.model = model
         self.dictionaries = dictionaries
-        self.contexts = contexts
+        self.stretch = stretch
+        self.accumulators = accumulators
+        self.batch_contexts = batch_contexts
         self.precision = precision
         self.clock = clock
         self.hooks = [name for d in dictionaries.values() for name in (d.hook_in, d.hook_out)]
-        widest = int(np.diff(contexts.indptr_c).max())
-        self.batch_contexts = max(1, batch_tokens // widest)
+        self._number_c = stretch.first_context + np.arange(len(stretch), dtype=np.int32)
+        self._eligible_c = stretch.duplicate_of_c == self._number_c
 
-    def encode(
-        self,
-        span: range,
-        accumulators: Mapping[str, ShardAccumulator],
-        *,
-        on_batch: Callable[[int], None],
-        should_stop: Callable[[], bool],
-    ) -> None:
-        """Encode the contexts of a span; tell `on_batch` how many contexts are done. Raises Cancelled."""
-        starts = range(span.start, span.stop, self.batch_contexts)
-        batches = [range(start, min(start + self.batch_contexts, span.stop)) for start in starts]
+    def encode(self, *, on_batch: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
+        """Encode all contexts; tell `on_batch` how many are done. Raises Cancelled and ActivationsNotFinite."""
+        starts = range(0, len(self.stretch), self.batch_contexts)
+        batches = [range(start, min(start + self.batch_contexts, len(self.stretch))) for start in starts]
         with _one_thread_each(self.model.device) as (pool, count):
             for batch, steps in zip(batches, _in_order(pool, count, self._encode_batch, batches), strict=True):
                 for step in steps:
-                    self._take(step, accumulators[step.source])
+                    self._take(step, self.accumulators[step.source])
                 if should_stop():
                     raise Cancelled
-                on_batch(batch.stop - span.start)
+                on_batch(batch.stop)
 
     def _encode_batch(self, batch: range) -> list[_Step]:
-        ids_bt, text_bt, token_n, lengths = self._batch(batch)
+        ids_bt, inside_bt, place_bt = self._batch(batch)
         with self.clock.stage("model"), _autocast(self.precision, self.model.device):
             captured = capture(self.model, ids_bt, self.hooks)
-        text_of = {name: x_btd[text_bt].float() for name, x_btd in captured.items()}
+        device = self.model.device
+        inside_of = torch.from_numpy(inside_bt).to(device)
+        # Every token of the batch end to end, BOS included: encoders of sequences see them all.
+        at_hook = {name: x_btd[inside_of].float() for name, x_btd in captured.items()}
+        lengths = inside_bt.sum(1).tolist()
+        place_n = place_bt[inside_bt]
+        is_text_n = np.concatenate([np.arange(length) >= int(self.stretch.has_bos) for length in lengths])
         steps = []
         for source, dictionary in self.dictionaries.items():
-            x_nd, y_no = text_of[dictionary.hook_in], text_of[dictionary.hook_out]
             first = 0
             for some in _context_groups(lengths, max(1, _STEP_ELEMENTS // dictionary.n_features)):
                 own = lengths[some.start : some.stop]
                 rows = slice(first, first + sum(own))
                 first = rows.stop
-                context_c = np.arange(batch.start + some.start, batch.start + some.stop, dtype=np.int32)
-                steps.append(self._encode_step(source, x_nd[rows], y_no[rows], token_n[rows], context_c, own))
+                steps.append(
+                    self._encode_step(
+                        source,
+                        at_hook[dictionary.hook_in][rows],
+                        at_hook[dictionary.hook_out][rows],
+                        place_n[rows],
+                        is_text_n[rows],
+                        range(batch.start + some.start, batch.start + some.stop),
+                        own,
+                    )
+                )
         return steps
 
     @torch.inference_mode()
     def _encode_step(
-        self, source: str, x_nd: Tensor, y_no: Tensor, token_n: np.ndarray, context_c: np.ndarray, lengths: list[int]
+        self,
+        source: str,
+        x_nd: Tensor,
+        y_no: Tensor,
+        place_n: np.ndarray,
+        is_text_n: np.ndarray,
+        contexts: range,
+        lengths: list[int],
     ) -> _Step:
         dictionary = self.dictionaries[source]
+        text_n = torch.from_numpy(is_text_n).to(x_nd.device)
+        sequences = {"lengths": lengths} if dictionary.config.is_sequential else {}
+        if not sequences:
+            x_nd = x_nd[text_n]
         with self.clock.stage("encode"):
-            h_nf = dictionary.pre_activations(x_nd)
-            activations = dictionary.activate(h_nf, x_nd)
-            height_cf = torch.stack([h_tf.amax(0) for h_tf in h_nf.split(lengths)]).float().cpu().numpy()
+            h_nf = dictionary.pre_activations(x_nd, **sequences)
+            activations = dictionary.activate(h_nf, x_nd, **sequences)
         with self.clock.stage("decode"):
-            y_hat_no = dictionary.decode(activations, x_nd).double()
-            y_no = y_no.double()
-            squared_error = float((y_no - y_hat_no).square().sum())
+            errors = self._errors(dictionary, activations, x_nd, y_no[text_n], text_n, sequences)
+        if sequences:
+            activations, h_nf = activations.rows(text_n), h_nf[text_n]
+        lengths = [length - int(self.stretch.has_bos) for length in lengths]
         feature_e, value_e = activations.indices_n.cpu().numpy(), activations.values_n.float().cpu().numpy()
         l0_n = activations.counts_t.cpu().numpy()
-        context_n = np.repeat(np.arange(len(lengths)), lengths)
-        silent_cf = np.ones(height_cf.shape, dtype=bool)
-        silent_cf[np.repeat(context_n, l0_n), feature_e] = False
+        with self.clock.stage("silent"):
+            silent = self._silent(source, h_nf, contexts, lengths, feature_e, l0_n)
         feature_e, value_e, firing_n = _positive(feature_e, value_e, l0_n)
         return _Step(
             source=source,
-            context_c=context_c,
-            lengths=lengths,
-            token_n=token_n,
+            contexts=contexts,
+            place_n=place_n[is_text_n],
             feature_e=feature_e,
             value_e=value_e,
             firing_n=firing_n,
             l0_n=l0_n,
-            silent_cf=silent_cf,
-            squared_error=squared_error,
-            y_squared=float(y_no.square().sum()),
-            y_sum_o=y_no.sum(0).cpu().numpy(),
-            height_cf=height_cf,
-            h_nf=h_nf,
+            **errors,
+            **silent,
         )
 
-    def _take(self, step: _Step, accumulator: ShardAccumulator) -> None:
-        if not math.isfinite(step.squared_error):
-            raise ActivationsNotFinite(
-                f"{step.source} does not give finite numbers in contexts {step.context_c[0]} to {step.context_c[-1]}.",
-                "Check the weights of the model and the dictionary, or compute in float32.",
-                source=step.source,
-                document=int(self.contexts.document_c[step.context_c[0]]),
-            )
-        with self.clock.stage("reduce"):
-            accumulator.add_activations(step.feature_e, step.value_e, step.firing_n, step.l0_n, step.token_n)
-            accumulator.add_errors(step.squared_error, step.y_squared, step.y_sum_o)
-        with self.clock.stage("silent"):
-            self._offer_silent(step, accumulator)
+    def _errors(
+        self,
+        dictionary: Dictionary,
+        activations: SparseActivations,
+        x_nd: Tensor,
+        y_no: Tensor,
+        text_n: Tensor,
+        sequences: dict[str, list[int]],
+    ) -> dict[str, Any]:
+        """Return what the reconstruction misses of y at tokens of text; all of y where nothing reconstructs it."""
+        y_no = y_no.double()
+        if dictionary.config.reconstructs:
+            y_hat_no = dictionary.decode(activations, x_nd, **sequences)
+            missed_n = (y_no - (y_hat_no[text_n] if sequences else y_hat_no).double()).square().sum(1)
+        else:
+            missed_n = y_no.square().sum(1)
+        squared_n = y_no.square().sum(1)
+        return {
+            "squared_error": float(missed_n.sum()),
+            "y_squared": float(squared_n.sum()),
+            "y_sum_o": y_no.sum(0).cpu().numpy(),
+            "relative_error_n": (missed_n / squared_n.clamp(min=1e-30)).sqrt().cpu().numpy(),
+        }
 
-    def _offer_silent(self, step: _Step, accumulator: ShardAccumulator) -> None:
-        selection = accumulator.selection
-        row, feature = selection.hard_admits(step.context_c, step.height_cf, step.silent_cf)
-        position = self._highest(step, row, feature)
-        hard_context, hard_value = step.context_c[row], step.height_cf[row, feature]
-        selection.offer_hard(feature, hard_context, position, hard_value)
-        drawn_row, drawn_feature = selection.random_admits(step.context_c, step.silent_cf)
-        drawn_context = step.context_c[drawn_row]
-        selection.offer_random(drawn_feature, drawn_context)
-        accumulator.add_silent(
-            hard_feature=feature.astype(np.int32),
-            hard_context=hard_context,
-            hard_position=position.astype(np.uint16),
-            hard_value=hard_value,
-            random_feature=drawn_feature.astype(np.int32),
-            random_context=drawn_context,
-        )
+    def _silent(
+        self,
+        source: str,
+        h_nf: Tensor,
+        contexts: range,
+        lengths: list[int],
+        feature_e: np.ndarray,
+        l0_n: np.ndarray,
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Return candidates for silent examples: contexts where features do not fire at all.
 
-    def _highest(self, step: _Step, row: np.ndarray, feature: np.ndarray) -> np.ndarray:
+        What the selection holds at this moment only decides how many candidates are offered in vain.
+        """
+        selection = self.accumulators[source].selection
+        height_cf = torch.stack([h_tf.amax(0) for h_tf in h_nf.split(lengths)]).float().cpu().numpy()
+        silent_cf = np.ones(height_cf.shape, dtype=bool)
+        silent_cf[np.repeat(np.repeat(np.arange(len(lengths)), lengths), l0_n), feature_e] = False
+        row, feature = np.nonzero(silent_cf & self._eligible_c[contexts.start : contexts.stop, None])
+        context = self._number_c[contexts.start : contexts.stop][row]
+        drawn = np.flatnonzero(selection.random_admits(feature, context))
+        hard = np.flatnonzero(selection.hard_admits(feature, context, height_cf[row, feature]))
+        position = self._highest(h_nf.split(lengths), row[hard], feature[hard])
+        return {
+            "random_s": {"feature": feature[drawn].astype(np.int32), "context": context[drawn]},
+            "hard_s": {
+                "feature": feature[hard].astype(np.int32),
+                "context": context[hard],
+                "position": position.astype(np.uint16),
+                "value": height_cf[row[hard], feature[hard]],
+            },
+        }
+
+    def _highest(self, parts: Sequence[Tensor], row: np.ndarray, feature: np.ndarray) -> np.ndarray:
         """Return where, in contexts given by ascending row, features have their highest pre-activation."""
         positions = [np.zeros(0, dtype=np.int64)]
-        parts = step.h_nf.split(step.lengths)
         for number in np.unique(row):
-            near = torch.as_tensor(feature[row == number], device=step.h_nf.device)
+            near = torch.as_tensor(feature[row == number], device=parts[number].device)
             positions.append(parts[number][:, near].argmax(0).cpu().numpy())
-        return np.concatenate(positions) + int(self.contexts.has_bos)
+        return np.concatenate(positions) + int(self.stretch.has_bos)
 
-    def _batch(self, batch: range) -> tuple[Tensor, Tensor, np.ndarray, list[int]]:
-        """Return `(ids_bt, text_bt, token_n, text lengths)`: padding is on the right, where nothing sees it."""
-        indptr = self.contexts.indptr_c
+    def _take(self, step: _Step, accumulator: ShardAccumulator) -> None:
+        if not (math.isfinite(step.squared_error) and np.isfinite(step.value_e).all()):
+            first = self.stretch.first_context
+            raise ActivationsNotFinite(
+                f"{step.source} does not give finite numbers in contexts {first + step.contexts.start} to"
+                f" {first + step.contexts.stop - 1}.",
+                "Check the weights of the model and the dictionary, or compute in float32.",
+                source=step.source,
+                document=int(self.stretch.document_c[step.contexts.start]),
+            )
+        with self.clock.stage("reduce"):
+            accumulator.add_activations(step.feature_e, step.value_e, step.firing_n, step.l0_n, step.place_n)
+            accumulator.add_errors(step.squared_error, step.y_squared, step.y_sum_o, step.relative_error_n)
+        with self.clock.stage("silent"):
+            selection = accumulator.selection
+            hard = _chosen(step.hard_s, selection.hard_admits, "feature", "context", "value")
+            selection.offer_hard(hard["feature"], hard["context"], hard["position"], hard["value"])
+            accumulator.add_hard(**hard)
+            random = _chosen(step.random_s, selection.random_admits, "feature", "context")
+            selection.offer_random(random["feature"], random["context"])
+            accumulator.add_random(**random)
+
+    def _batch(self, batch: range) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Return `(ids_bt, inside_bt, place_bt)`: padding is on the right, where nothing sees it."""
+        indptr = self.stretch.indptr_c
         starts, stops = indptr[batch.start : batch.stop], indptr[batch.start + 1 : batch.stop + 1]
-        position_t = np.arange(int((stops - starts).max()))
-        token_bt = starts[:, None] + position_t
-        inside_bt = token_bt < stops[:, None]
-        ids_bt = np.where(inside_bt, self.contexts.token_ids_t[np.where(inside_bt, token_bt, 0)], 0).astype(np.int64)
-        text_bt = inside_bt & (position_t >= int(self.contexts.has_bos))
-        device = self.model.device
-        return (
-            torch.from_numpy(ids_bt).to(device),
-            torch.from_numpy(text_bt).to(device),
-            token_bt[text_bt],
-            text_bt.sum(1).tolist(),
-        )
+        place_bt = starts[:, None] + np.arange(int((stops - starts).max()))
+        inside_bt = place_bt < stops[:, None]
+        ids_bt = np.where(inside_bt, self.stretch.token_ids_t[np.where(inside_bt, place_bt, 0)], 0).astype(np.int64)
+        return torch.from_numpy(ids_bt).to(self.model.device), inside_bt, place_bt
+
+
+def _chosen(columns: dict[str, np.ndarray], admits: Callable[..., np.ndarray], *names: str) -> dict[str, np.ndarray]:
+    """Return the rows of columns that are still admitted."""
+    rows = np.flatnonzero(admits(*(columns[name] for name in names)))
+    return {name: column[rows] for name, column in columns.items()}
 
 
 def _positive(

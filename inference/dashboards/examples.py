@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.dashboards.bands import N_BAND, BandSample
+from inference.dashboards.bands import N_BAND, BandSample, salts
 from inference.dashboards.corpus import mixed
 from inference.dashboards.places import Places
 from inference.dashboards.results import HARD_SILENT, RANDOM_SILENT, TOP
@@ -23,7 +23,7 @@ _HALF_WORD = np.uint64(32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """Examples without their recorded activations, sorted by feature, group and rank."""
+    """Examples without their recorded activations, sorted by feature (of the dictionary), group and rank."""
 
     feature_x: np.ndarray
     group_x: np.ndarray
@@ -34,31 +34,33 @@ class Chosen:
 
 
 class Selection:
-    """The examples of one dictionary while a pass goes on."""
+    """The examples of some features of a dictionary while a pass goes on.
 
-    def __init__(self, n_features: int, places: Places) -> None:
-        self.n_features = n_features
-        self.places = places
-        self._salt_f = mixed(np.arange(n_features, dtype=np.uint64) + np.uint64(1 << 40))
+    Features count from 0 here, at the first of them, and contexts over the corpus.
+    """
+
+    def __init__(self, features: range) -> None:
+        self.features = features
+        n_features = len(features)
+        self._salt_f = salts(features)
         self.top = Best(n_features, N_TOP)
-        self.bands = BandSample(n_features, places)
+        self.bands = BandSample(features)
         self.hard = Best(n_features, N_SILENT)
         # Twice as many, since some may turn out to be hard ones.
         self.random = Best(n_features, 2 * N_SILENT)
 
-    def offer_peaks(self, feature: np.ndarray, token: np.ndarray, value: np.ndarray) -> np.ndarray:
+    def offer_peaks(self, feature: np.ndarray, place: np.ndarray, value: np.ndarray, places: Places) -> np.ndarray:
         """Take the peaks of features in contexts; return which may become examples of the top."""
-        context = self.places.context_t[token]
-        eligible = self.places.eligible_c[context]
+        context, eligible = places.context_p[place], places.eligible_p[place]
         group, rank = feature.astype(np.int64), ranked(descending_bits(value), context)
         rows = np.flatnonzero(eligible & self.top.admits(group, rank))
         self.top.add(
             Candidates(
                 group=group[rows],
                 rank=rank[rows],
-                identity=self.places.key_t[token[rows]],
+                identity=places.key_p[place[rows]],
                 context=context[rows],
-                position=token[rows] - self.places.first_token_c[context[rows]],
+                position=places.position_p[place[rows]],
                 value=value[rows],
             )
         )
@@ -66,24 +68,17 @@ class Selection:
         # Asked again now that they have met each other: most are out, and need not be written.
         return eligible & self.top.admits(group, rank)
 
-    def hard_admits(
-        self, context_c: np.ndarray, height_cf: np.ndarray, silent_cf: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return `(rows, features)` of silent contexts whose highest pre-activation is among a feature's highest."""
-        row, feature = np.nonzero(silent_cf & self.places.eligible_c[context_c][:, None])
-        rank = ranked(descending_bits(height_cf[row, feature]), context_c[row])
-        admitted = self.hard.admits(feature, rank)
-        return row[admitted], feature[admitted]
+    def hard_admits(self, feature: np.ndarray, context: np.ndarray, height: np.ndarray) -> np.ndarray:
+        """Return which contexts where features are silent may be among those where they nearly fire."""
+        return self.hard.admits(feature, ranked(descending_bits(height), context))
 
     def offer_hard(self, feature: np.ndarray, context: np.ndarray, position: np.ndarray, height: np.ndarray) -> None:
         """Take contexts where features are silent, with the highest pre-activation and where it is."""
         self.hard.add(_of_contexts(feature, context, position, height, ranked(descending_bits(height), context)))
 
-    def random_admits(self, context_c: np.ndarray, silent_cf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `(rows, features)` of silent contexts that features may draw."""
-        row, feature = np.nonzero(silent_cf & self.places.eligible_c[context_c][:, None])
-        admitted = self.random.admits(feature, self._drawn(feature, context_c[row]))
-        return row[admitted], feature[admitted]
+    def random_admits(self, feature: np.ndarray, context: np.ndarray) -> np.ndarray:
+        """Return which contexts where features are silent they may draw."""
+        return self.random.admits(feature, self._drawn(feature, context))
 
     def offer_random(self, feature: np.ndarray, context: np.ndarray) -> None:
         """Take contexts where features are silent."""
@@ -106,7 +101,7 @@ class Selection:
         order = np.lexsort((columns[2], columns[1], columns[0]))
         feature, group, rank, context, position, value = (column[order] for column in columns)
         return Chosen(
-            feature_x=feature.astype(np.int32),
+            feature_x=(feature + self.features.start).astype(np.int32),
             group_x=group.astype(np.uint8),
             rank_x=rank.astype(np.uint16),
             context_x=context.astype(np.int32),
@@ -115,7 +110,7 @@ class Selection:
         )
 
     def _drawn(self, feature: np.ndarray, context: np.ndarray) -> np.ndarray:
-        lot = mixed(self.places.key_c[context] ^ self._salt_f[feature]) >> _HALF_WORD
+        lot = mixed(mixed(context.astype(np.uint64)) ^ self._salt_f[feature]) >> _HALF_WORD
         return ranked(lot, context)
 
 

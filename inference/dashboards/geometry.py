@@ -1,4 +1,4 @@
-"""What a dictionary's weights say without any text: neighbours by decoder direction, and direct effect on the logits.
+"""What a dictionary's weights say without any text: neighbours by direction, and direct effect on the logits.
 
 The effect of a feature is that of its unit output direction d through the final norm's gain g and the unembedding; of a
 transcoder that writes at several hook points what it writes counts together, of a crosscoder the last point alone:
@@ -12,7 +12,7 @@ Shape suffixes: F features, D model width, O output width, V vocabulary, C a chu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -26,35 +26,59 @@ from inference.norms import gain
 
 N_NEIGHBOURS, N_TOKENS, LOGIT_BINS = 16, 20, 40
 _CHUNK_ELEMENTS = 1 << 22
+# Rows of the unembedding that become 32-bit floats together.
+_TOKENS_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogitEffects:
-    """Direct effects of every feature on the logits, reduced."""
+class Geometry:
+    """What weights say of every feature; ids are -1 and values 0 where a dictionary or a model has no such thing."""
 
+    decoder_neighbour_ids_fk: np.ndarray
+    decoder_neighbour_cosines_fk: np.ndarray
+    encoder_neighbour_ids_fk: np.ndarray
+    encoder_neighbour_cosines_fk: np.ndarray
     promoted_ids_fk: np.ndarray
     promoted_values_fk: np.ndarray
     suppressed_ids_fk: np.ndarray
     suppressed_values_fk: np.ndarray
-    histogram_fb: np.ndarray
-    edges_fe: np.ndarray
-    deviation_f: np.ndarray
-    skewness_f: np.ndarray
-    kurtosis_f: np.ndarray
+    logit_histogram_fb: np.ndarray
+    logit_edges_fe: np.ndarray
+    logit_deviation_f: np.ndarray
+    logit_skewness_f: np.ndarray
+    logit_kurtosis_f: np.ndarray
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {column.name: getattr(self, column.name) for column in fields(self)}
+
+
+def geometry_of(model: LanguageModel, dictionary: Dictionary) -> Geometry:
+    """Look at a dictionary's weights: its encoder's, its decoder's, and these beside the model's unembedding."""
+    n, writes = dictionary.n_features, dictionary.config.has_directions
+    encoder = neighbours(dictionary.encoder_directions())
+    decoder = neighbours(dictionary.decoder_directions()) if writes else _no_neighbours(n)
+    effects = logit_effects(model, dictionary) if writes and model.family.causal else _no_effects(n)
+    return Geometry(
+        decoder_neighbour_ids_fk=decoder[0],
+        decoder_neighbour_cosines_fk=decoder[1],
+        encoder_neighbour_ids_fk=encoder[0],
+        encoder_neighbour_cosines_fk=encoder[1],
+        **effects,
+    )
 
 
 @torch.inference_mode()
-def decoder_neighbours(dictionary: Dictionary) -> tuple[np.ndarray, np.ndarray]:
-    """Return `(ids_fk, cosines_fk)` of the features with the most similar decoder rows, padded with -1 and 0."""
-    unit_fo = _unit(dictionary.decoder_directions().float())
-    n = len(unit_fo)
+def neighbours(rows_fd: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return `(ids_fk, cosines_fk)` of the features with the most similar rows, padded with -1 and 0."""
+    unit_fd = _unit(rows_fd.float())
+    n = len(unit_fd)
     k = min(N_NEIGHBOURS, n - 1)
-    ids = np.full((n, N_NEIGHBOURS), -1, dtype=np.int32)
-    cosines = np.zeros((n, N_NEIGHBOURS), dtype=np.float32)
-    absent_f = ~(unit_fo.square().sum(1) > 0)
+    ids, cosines = _no_neighbours(n)
+    absent_f = ~(unit_fd.square().sum(1) > 0)
     for start in range(0, n, _rows(n)):
         chunk = slice(start, start + _rows(n))
-        cosine_cf = unit_fo[chunk] @ unit_fo.T
+        cosine_cf = unit_fd[chunk] @ unit_fd.T
         cosine_cf[:, absent_f] = -2
         here = torch.arange(len(cosine_cf), device=cosine_cf.device)
         cosine_cf[here, here + start] = -2
@@ -66,19 +90,23 @@ def decoder_neighbours(dictionary: Dictionary) -> tuple[np.ndarray, np.ndarray]:
 
 
 @torch.inference_mode()
-def logit_effects(model: LanguageModel, dictionary: Dictionary) -> LogitEffects:
-    """Return the promoted and suppressed tokens, histogram and moments of every feature's direct effect."""
-    direction_fd = _residual_directions(model, dictionary)
-    if model.family.norm.centred:
-        direction_fd = direction_fd - direction_fd.mean(1, keepdim=True)
+def logit_effects(model: LanguageModel, dictionary: Dictionary) -> dict[str, np.ndarray]:
+    """Return the promoted and suppressed tokens, histogram and moments of every feature's direct effect, by name."""
     norm = model.module.get_submodule(model.family.sites["ln_final.hook_normalized"].module)
     gain_d = gain(norm, model.family.norm)
-    if gain_d is not None:
-        direction_fd = direction_fd * gain_d.float()
-    w_u_vd = model.unembedding.weight.float()
-    w_u_vd = w_u_vd - w_u_vd.mean(0)
-    reduced = [_reduced(chunk_cd @ w_u_vd.T) for chunk_cd in direction_fd.split(_rows(len(w_u_vd)))]
-    return LogitEffects(**{name: np.concatenate([part[name] for part in reduced]) for name in reduced[0]})
+    w_u_vd = model.unembedding.weight
+    mean_d = w_u_vd.mean(0, dtype=torch.float32)
+    size, parts = _rows(len(w_u_vd)), []
+    for start in range(0, dictionary.n_features, size):
+        chunk = torch.arange(start, min(start + size, dictionary.n_features), device=dictionary.device)
+        direction_cd = _residual_directions(model, dictionary, chunk)
+        if model.family.norm.centred:
+            direction_cd = direction_cd - direction_cd.mean(1, keepdim=True)
+        if gain_d is not None:
+            direction_cd = direction_cd * gain_d.float()
+        effect_cv = torch.cat([direction_cd @ some_vd.float().T for some_vd in w_u_vd.split(_TOKENS_AT_ONCE)], dim=1)
+        parts.append(_reduced(effect_cv - (direction_cd @ mean_d)[:, None]))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def logit_path(model: LanguageModel, dictionary: Dictionary) -> str:
@@ -89,9 +117,9 @@ def logit_path(model: LanguageModel, dictionary: Dictionary) -> str:
     return "taken as residual directions" if site.normalized else "directions of the residual stream"
 
 
-def _residual_directions(model: LanguageModel, dictionary: Dictionary) -> Tensor:
-    """Return the unit decoder rows as directions of the residual stream, [F, D]."""
-    shares = at_each_point(dictionary.hook_out, _unit(dictionary.decoder_directions().float()))
+def _residual_directions(model: LanguageModel, dictionary: Dictionary, features_c: Tensor) -> Tensor:
+    """Return the unit decoder rows of some features as directions of the residual stream, [C, D]."""
+    shares = at_each_point(dictionary.hook_out, _unit(dictionary.decoder_directions(features_c).float()))
     if dictionary.config.is_transcoder:
         return torch.stack([_at_point(model, name, share_fd) for name, share_fd in shares.items()]).sum(0)
     last, share_fd = shares.popitem()
@@ -144,13 +172,29 @@ def _reduced(effect_cv: Tensor) -> dict[str, np.ndarray]:
         "promoted_values_fk": promoted.values,
         "suppressed_ids_fk": suppressed.indices.int(),
         "suppressed_values_fk": suppressed.values,
-        "histogram_fb": histogram_cb,
-        "edges_fe": (lowest_c[:, None] + width_c[:, None] * share_e).float(),
-        "deviation_f": variance_c.sqrt().float(),
-        "skewness_f": (centred_cv.pow(3).mean(1) / scale_c**1.5).float(),
-        "kurtosis_f": (centred_cv.pow(4).mean(1) / scale_c**2 - 3).float(),
+        "logit_histogram_fb": histogram_cb,
+        "logit_edges_fe": (lowest_c[:, None] + width_c[:, None] * share_e).float(),
+        "logit_deviation_f": variance_c.sqrt().float(),
+        "logit_skewness_f": (centred_cv.pow(3).mean(1) / scale_c**1.5).float(),
+        "logit_kurtosis_f": (centred_cv.pow(4).mean(1) / scale_c**2 - 3).float(),
     }
     return {name: array.cpu().numpy() for name, array in arrays.items()}
+
+
+def _no_neighbours(n: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.full((n, N_NEIGHBOURS), -1, dtype=np.int32), np.zeros((n, N_NEIGHBOURS), dtype=np.float32)
+
+
+def _no_effects(n: int) -> dict[str, np.ndarray]:
+    return {
+        "promoted_ids_fk": np.full((n, N_TOKENS), -1, dtype=np.int32),
+        "promoted_values_fk": np.zeros((n, N_TOKENS), dtype=np.float32),
+        "suppressed_ids_fk": np.full((n, N_TOKENS), -1, dtype=np.int32),
+        "suppressed_values_fk": np.zeros((n, N_TOKENS), dtype=np.float32),
+        "logit_histogram_fb": np.zeros((n, LOGIT_BINS), dtype=np.int32),
+        "logit_edges_fe": np.zeros((n, LOGIT_BINS + 1), dtype=np.float32),
+        **{f"logit_{moment}_f": np.zeros(n, dtype=np.float32) for moment in ("deviation", "skewness", "kurtosis")},
+    }
 
 
 def _unit(rows: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from inference.dashboards.columns import ColumnWriter
 from inference.dashboards.events import gather_ranges
+from inference.dashboards.selection import places
 
 LARGEST_EXACT = 4096
 # Rows in which more features fire say little about any pair and would cost the most.
@@ -16,6 +18,7 @@ LONGEST_ROW = 512
 FEWEST_SHARED = 5
 _PAIRS_AT_ONCE = 6_000_000
 _KEPT_PER_FEATURE = 64
+PAIR_ROW = [("other", "<u4"), ("count", "<u4")]
 
 
 class PairCounts:
@@ -44,12 +47,22 @@ class PairCounts:
             chunk, rows = rows[:size], rows[size:]
             self._add_rows(feature_e, stops[chunk] - firing_t[chunk], firing_t[chunk])
 
-    def upper_triangle(self) -> dict[str, np.ndarray]:
-        """Return the counts as arrays for a partial result: a condensed triangle, or codes i * F + j and counts."""
-        if self._table is None:
-            return {"pair_codes": self._codes, "pair_counts": self._counts}
-        triangle = self._square()[np.triu_indices(self.n_features, 1)]
-        return {"pair_triangle": triangle.astype(np.min_scalar_type(int(triangle.max(initial=0))))}
+    def write(self, writer: ColumnWriter, prefix: str) -> None:
+        """Write the counts both ways: as a matrix where all are kept, or as a table of each feature's others."""
+        writer.array(f"{prefix}pairs_exact", np.array(self.exact))
+        if self._table is not None:
+            square = self._square()
+            with writer.rows(
+                f"{prefix}pair_matrix", np.min_scalar_type(int(square.max(initial=0))).str, (self.n_features,)
+            ) as append:
+                for start in range(0, self.n_features, 256):
+                    rows = slice(start, start + 256)
+                    append(square[rows] + square[:, rows].T)
+            return
+        left, right = np.divmod(self._codes, self.n_features)
+        feature, other = np.concatenate([left, right]), np.concatenate([right, left])
+        counts = np.concatenate([self._counts, self._counts])
+        writer.table(f"{prefix}pairs", PAIR_ROW, feature, self.n_features, other=other, count=counts)
 
     def _square(self) -> np.ndarray:
         side = self.n_features + 1
@@ -100,22 +113,24 @@ def most_frequent(codes: np.ndarray, counts: np.ndarray, limit: int) -> tuple[np
 
 
 def nearest_by_jaccard(
-    left: np.ndarray, right: np.ndarray, shared: np.ndarray, count_f: np.ndarray, size: int
+    shared_bf: np.ndarray, first: int, count_f: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return `(ids_fk, jaccards_fk, shared_fk)` of each feature's `size` nearest, from pairs with their counts."""
-    enough = shared >= FEWEST_SHARED
-    left, right, shared = left[enough], right[enough], shared[enough]
-    both_ways = np.concatenate([left, right]), np.concatenate([right, left])
-    feature, other, shared = both_ways[0], both_ways[1], np.concatenate([shared, shared])
-    jaccard = shared / (count_f[feature] + count_f[other] - shared)
-    order = np.lexsort((other, -jaccard, feature))
-    feature, other, shared, jaccard = feature[order], other[order], shared[order], jaccard[order]
-    first = np.searchsorted(feature, np.arange(len(count_f)))
-    place = np.arange(len(feature)) - first[feature]
+    """Return `(ids_bk, jaccards_bk, shared_bk)` of the `size` nearest of features `first`, ..., from dense counts."""
+    n_rows, n_features = shared_bf.shape
+    union_bf = count_f[first : first + n_rows, None] + count_f[None, :] - shared_bf
+    jaccard_bf = np.where(shared_bf >= FEWEST_SHARED, shared_bf / np.maximum(union_bf, 1), 0.0)
+    k = min(size, n_features)
+    # Sorted by index before they are sorted by height, so that the lower index comes first among equals.
+    worst_b = -np.partition(-jaccard_bf, k - 1, axis=1)[:, k - 1]
+    ids = np.full((n_rows, size), -1, dtype=np.int32)
+    jaccards = np.zeros((n_rows, size), dtype=np.float32)
+    counts = np.zeros((n_rows, size), dtype=np.int64)
+    row, other = np.nonzero((jaccard_bf >= worst_b[:, None]) & (jaccard_bf > 0))
+    order = np.lexsort((other, -jaccard_bf[row, other], row))
+    row, other = row[order], other[order]
+    place = places(row)
     keep = place < size
-    ids = np.full((len(count_f), size), -1, dtype=np.int32)
-    jaccards = np.zeros((len(count_f), size), dtype=np.float32)
-    counts = np.zeros((len(count_f), size), dtype=np.int64)
-    rows = feature[keep], place[keep]
-    ids[rows], jaccards[rows], counts[rows] = other[keep], jaccard[keep], shared[keep]
+    row, other, place = row[keep], other[keep], place[keep]
+    ids[row, place], jaccards[row, place] = other, jaccard_bf[row, other]
+    counts[row, place] = shared_bf[row, other]
     return ids, jaccards, counts

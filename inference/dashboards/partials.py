@@ -1,36 +1,37 @@
-"""Partial results of shards on disk: written whole or not at all, and never trusted without their checksum.
+"""Partial results on a local path or any fsspec URL: written whole or not at all, never trusted without their checksum.
 
-A pass owns a folder named by its fingerprint: whatever may change a number changes the name, so that a partial result
-is never taken for another pass's. A shard is one npz file, `00012-<first 16 hex digits of its sha256>.npz`.
+A folder belongs to a fingerprint: whatever may change a number changes the name, so that a partial result is never
+taken for another pass's. A file is `KEY-<first 16 hex digits of its sha256>.columns`. Several processes may write the
+same key: their files are equally good, and whoever reads takes the first that is intact.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
-from inference.errors import Conflict, Unavailable
+from inference.dashboards.columns import ColumnReader, ColumnWriter
+from inference.errors import Unavailable
 
 _DIGITS = 16
-
-
-class PassUnderWay(Conflict):
-    """Another process is computing the same pass in the same folder."""
-
-    code = "pass-under-way"
+_SUFFIX = ".columns"
+_HASHED_AT_ONCE = 1 << 22
 
 
 class WorkFolderUnusable(Unavailable):
-    """The work folder cannot be written: full, read-only, not ours."""
+    """The work folder cannot be written: full, read-only, not ours, away."""
 
     code = "work-folder-unusable"
 
@@ -40,78 +41,119 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-class PartialStore:
-    """The partial results of one pass under `workdir`."""
+def joined(place: str | Path, name: str) -> str:
+    """Return the address of a folder inside a folder."""
+    return f"{str(place).rstrip('/')}/{name}"
 
-    def __init__(self, workdir: Path, facts: Mapping[str, Any]) -> None:
+
+class CheckedFolder:
+    """A folder of checksummed files of columns, by key."""
+
+    def __init__(self, place: str | Path, facts: Mapping[str, Any]) -> None:
         self.fingerprint = fingerprint(facts)
-        self.folder = Path(workdir) / self.fingerprint[:_DIGITS]
-        with _explained(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write_whole(self.folder / "pass.json", json.dumps(facts, indent=1, sort_keys=True).encode())
+        self.place = joined(place, self.fingerprint[:_DIGITS])
+        with explained(place):
+            self._fs, self._root = _file_system(self.place)
+            self._fs.makedirs(self._root, exist_ok=True)
 
-    @contextmanager
-    def owned(self) -> Iterator[None]:
-        """Hold the folder for this process; raise PassUnderWay where another holds it. A killed owner's hold ends."""
-        with _explained(self.folder), (self.folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise PassUnderWay(
-                    "The same build is already under way in another process.",
-                    "Wait for it, or cancel it first.",
-                    folder=self.folder.name,
-                ) from error
-            for leftover in self.folder.glob("*.part"):
-                leftover.unlink()
-            yield
+    def has(self, key: str) -> bool:
+        """Tell whether there is a file of a key, intact or not."""
+        return bool(self._paths(key))
 
-    def load(self, shard: int) -> dict[str, np.ndarray] | None:
-        """Return a shard's arrays, or None where there is no intact file; a corrupt one is removed."""
-        for path in sorted(self.folder.glob(f"{shard:05d}-*.npz")):
-            if _digest(path) == path.stem.partition("-")[2]:
-                with np.load(path, allow_pickle=False) as arrays:
-                    return dict(arrays)
-            path.unlink()
+    def load(self, key: str) -> ColumnReader | None:
+        """Return a key's file, or None where there is no intact one; corrupt ones are removed."""
+        with explained(self.place):
+            for path in self._paths(key):
+                if self._digest(path) == _said_digest(path):
+                    return ColumnReader(self._reader(path), self._fs.size(path))
+                self._fs.rm_file(path)
         return None
 
-    def save(self, shard: int, arrays: Mapping[str, np.ndarray]) -> Path:
-        """Write a shard's arrays and return the file: whatever happens, it is complete or absent."""
-        part = self.folder / f"{shard:05d}.part"
-        with _explained(self.folder):
+    def save(self, key: str, write: Callable[[ColumnWriter], None]) -> str:
+        """Write a key's file and return its path: whatever happens, it is complete or absent."""
+        part = self._part(key)
+        with explained(self.place):
             try:
                 with part.open("wb") as file:
-                    np.savez(file, **arrays)
+                    writer = ColumnWriter(file)
+                    write(writer)
+                    writer.close()
                     file.flush()
                     os.fsync(file.fileno())
-            except OSError:
+                path = f"{self._root}/{key}-{writer.digest[:_DIGITS]}{_SUFFIX}"
+                if self._is_local:
+                    part.replace(path)
+                else:
+                    self._fs.put_file(str(part), path)
+            finally:
                 part.unlink(missing_ok=True)
-                raise
-            return part.replace(self.folder / f"{shard:05d}-{_digest(part)}.npz")
+        return path
+
+    @property
+    def _is_local(self) -> bool:
+        return isinstance(self._fs, LocalFileSystem)
+
+    def _part(self, key: str) -> Path:
+        """Return where a file is written before it has its name: beside its place, or here if that is elsewhere."""
+        folder = self._root if self._is_local else tempfile.gettempdir()
+        return Path(folder) / f"{key}-{os.getpid()}-{secrets.token_hex(4)}.part"
+
+    def _paths(self, key: str) -> list[str]:
+        self._fs.invalidate_cache(self._root)
+        return sorted(map(str, self._fs.glob(f"{self._root}/{key}-*{_SUFFIX}")))
+
+    def _reader(self, path: str) -> Callable[[int, int], bytes]:
+        if not self._is_local:
+            return lambda start, stop: self._fs.cat_file(path, start=start, end=stop)
+
+        def read(start: int, stop: int) -> bytes:
+            with open(path, "rb") as file:
+                file.seek(start)
+                return file.read(stop - start)
+
+        return read
+
+    def _digest(self, path: str) -> str:
+        found = hashlib.sha256()
+        with self._fs.open(path, "rb") as file:
+            while data := file.read(_HASHED_AT_ONCE):
+                found.update(data)
+        return found.hexdigest()[:_DIGITS]
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    part = path.with_suffix(".part")
-    part.write_bytes(data)
-    part.replace(path)
+def remove(place: str | Path) -> None:
+    """Remove a folder and what is in it, if it is there."""
+    file_system, root = _file_system(str(place))
+    if file_system.exists(root):
+        file_system.rm(root, recursive=True)
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def explained(place: object) -> Iterator[None]:
+    """Turn what a file system complains of into an error that says what to do."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        cause = "The disk is full" if full else error.strerror or "The folder cannot be written"
+        cause = "The disk is full" if full else error.strerror or str(error) or "The folder cannot be written"
         raise WorkFolderUnusable(
-            f"{cause}: {folder.parent}.",
+            f"{cause}: {place}.",
             "Free some space and resume the run: finished shards are kept."
             if full
-            else "Make the folder writable, or set another one.",
-            folder=str(folder.parent),
+            else "Make the folder writable, or set another one (FACET_BUILDS).",
+            folder=str(place),
         ) from error
+
+
+def _file_system(place: str) -> tuple[AbstractFileSystem, str]:
+    try:
+        file_system, root = url_to_fs(place)
+    except (ImportError, ValueError) as error:
+        raise WorkFolderUnusable(
+            f"{place} cannot be used: {error}.", "Install the package that it names, or set another FACET_BUILDS."
+        ) from error
+    return file_system, str(root)
+
+
+def _said_digest(path: str) -> str:
+    return path.removesuffix(_SUFFIX).rpartition("-")[2]

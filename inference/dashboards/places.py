@@ -1,4 +1,8 @@
-"""What choosing examples needs to know of each token and context of a corpus, looked up once for all dictionaries."""
+"""What choosing examples needs to know of each place where a feature may fire, looked up once for all dictionaries.
+
+A place is a token of a shard, or, when candidates of many shards meet, the token of a candidate: whoever offers
+firings says at which places, by number. Suffix P: places.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +10,48 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.dashboards.corpus import local_keys, mixed
-from inference.dashboards.results import ContextTable
+from inference.dashboards.corpus import local_keys
+from inference.dashboards.gathering import Stretch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Columns over tokens (T) and contexts (C)."""
+    """Columns over places."""
 
-    context_t: np.ndarray  # int32
-    first_token_c: np.ndarray  # int64, the context's first token, BOS included
-    eligible_c: np.ndarray  # bool, False for duplicates of earlier contexts
-    key_t: np.ndarray  # uint64, equal where the surroundings are
-    lot_t: np.ndarray  # uint32, the key's upper half
-    key_c: np.ndarray  # uint64, a hash of the context
+    token_p: np.ndarray  # int64, the token's number in the corpus, BOS included
+    context_p: np.ndarray  # int32, the context's number in the corpus
+    position_p: np.ndarray  # int32, the token's place in its context
+    eligible_p: np.ndarray  # bool, False in duplicates of earlier contexts
+    key_p: np.ndarray  # uint64, equal where the surroundings are
+    lot_p: np.ndarray  # uint32, the key's upper half
 
     @classmethod
-    def of(cls, contexts: ContextTable) -> Places:
-        lengths, key_t = np.diff(contexts.indptr_c), local_keys(contexts)
+    def of(cls, stretch: Stretch) -> Places:
+        """Return all tokens of a stretch of contexts."""
+        lengths, key_p = np.diff(stretch.indptr_c), local_keys(stretch)
+        number_c = np.arange(len(stretch), dtype=np.int32) + np.int32(stretch.first_context)
+        n = len(stretch.token_ids_t)
         return cls(
-            context_t=np.repeat(np.arange(len(contexts), dtype=np.int32), lengths),
-            first_token_c=contexts.indptr_c[:-1],
-            eligible_c=contexts.duplicate_of_c == np.arange(len(contexts)),
-            key_t=key_t,
-            lot_t=(key_t >> np.uint64(32)).astype(np.uint32),
-            key_c=mixed(np.arange(len(contexts), dtype=np.uint64)),
+            token_p=np.arange(n) + stretch.first_token,
+            context_p=np.repeat(number_c, lengths),
+            position_p=(np.arange(n) - np.repeat(stretch.indptr_c[:-1], lengths)).astype(np.int32),
+            eligible_p=np.repeat(stretch.duplicate_of_c == number_c, lengths),
+            key_p=key_p,
+            lot_p=_upper_half(key_p),
         )
+
+    @classmethod
+    def of_candidates(cls, token: np.ndarray, context: np.ndarray, position: np.ndarray, key: np.ndarray) -> Places:
+        """Return the places of candidates, which are eligible."""
+        return cls(
+            token_p=token.astype(np.int64),
+            context_p=context.astype(np.int32),
+            position_p=position.astype(np.int32),
+            eligible_p=np.ones(len(token), dtype=bool),
+            key_p=key.astype(np.uint64),
+            lot_p=_upper_half(key.astype(np.uint64)),
+        )
+
+
+def _upper_half(key: np.ndarray) -> np.ndarray:
+    return (key >> np.uint64(32)).astype(np.uint32)

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
+from inference.dashboards.contexts import ContextIndex
 from inference.dashboards.geometry import logit_path
-from inference.dashboards.results import ContextTable, SkippedDocument
 from inference.dictionaries.dictionary import Dictionary
 from inference.language_models import LanguageModel
 
 # Raise it when partial results change their meaning: older ones are then not resumed.
-LAYOUT = 2
+LAYOUT = 3
 
 
 def facts_of(
     model: LanguageModel,
     dictionaries: Mapping[str, Dictionary],
-    contexts: ContextTable,
+    index: ContextIndex,
     *,
     precision: str,
     batch_tokens: int,
-    n_shards: int,
 ) -> dict[str, Any]:
     """Return everything that decides a pass's numbers, JSON-ready."""
     return {
@@ -32,15 +30,16 @@ def facts_of(
         "model": model.name,
         "model_revision": model.revision,
         "dictionaries": {source: _dictionary_facts(dictionary) for source, dictionary in dictionaries.items()},
-        "corpus": contexts.digest,
-        "n_tokens": contexts.n_tokens,
-        "n_contexts": len(contexts),
-        "bos": contexts.has_bos,
+        "corpus": index.digest,
+        "n_tokens": index.n_tokens,
+        "n_contexts": index.n_contexts,
+        "bos": index.has_bos,
+        "context_size": index.context_tokens,
         "model_dtype": str(model.dtype),
         "precision": precision,
         "batch_tokens": batch_tokens,
-        "n_shards": n_shards,
-        "device": model.device.type,
+        "n_shards": index.n_shards,
+        "device": _device(model),
         "torch": torch.__version__,
     }
 
@@ -62,17 +61,26 @@ def provenance_of(
     facts: Mapping[str, Any],
     model: LanguageModel,
     dictionaries: Mapping[str, Dictionary],
-    contexts: ContextTable,
-    skipped: Sequence[SkippedDocument],
+    index: ContextIndex,
     fingerprint: str,
 ) -> dict[str, Any]:
     """Return what a page says under its panels: the facts, and what they do not decide."""
     return {
         **facts,
         "fingerprint": fingerprint,
-        "context_size": int(np.diff(contexts.indptr_c).max()),
-        "excluded": "BOS and padding" if contexts.has_bos else "padding",
-        "skipped_documents": len(skipped),
-        "duplicate_contexts": int((contexts.duplicate_of_c != np.arange(len(contexts))).sum()),
-        "logit_paths": {source: logit_path(model, dictionary) for source, dictionary in dictionaries.items()},
+        "excluded": "BOS and padding" if index.has_bos else "padding",
+        "skipped_documents": len(index.skipped),
+        "duplicate_contexts": index.n_duplicates,
+        "logit_paths": {
+            source: logit_path(model, dictionary)
+            for source, dictionary in dictionaries.items()
+            if dictionary.config.has_directions and model.family.causal
+        },
     }
+
+
+def _device(model: LanguageModel) -> str:
+    """Return what computes: digits differ between kinds of GPUs, and between instruction sets of CPUs."""
+    if model.device.type == "cpu":
+        return f"cpu, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{model.device.type}, {torch.cuda.get_device_name(model.device)}"

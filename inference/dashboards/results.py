@@ -10,11 +10,13 @@ the model has one, so that `positions` index a context's `token_ids` as they are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from inference.dashboards.token_features import TokenFeatures
 
 TOP, HARD_SILENT, RANDOM_SILENT = 0, 6, 7
 # Codes 1-5 are bands: (low, high] as shares of the feature's maximum over the pass.
@@ -24,17 +26,27 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentRef:
-    """A document of a corpus: `ordinal` is the caller's key, `path` is where its text is, `split` is train or test."""
+    """A document of a corpus: `ordinal` is the caller's key, `path` is where its text is, `split` is train or test.
+
+    Where `start` is given, the text is `field` of the line of JSON in the `n_bytes` there; else it is the whole file.
+    """
 
     ordinal: int
     name: str
     path: str
     split: str = "train"
+    sha256: str = ""
+    start: int | None = None
+    n_bytes: int = 0
+    field: str = "text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkippedDocument:
-    """A document that gave no context, with the reason: empty, enormous, unreadable, not UTF-8, binary, short."""
+    """A document that gave no context, with the reason.
+
+    One of: empty, enormous, unreadable, not UTF-8, not JSON, binary, short.
+    """
 
     ordinal: int
     name: str
@@ -63,7 +75,7 @@ class ContextTable:
     `n_similar_c` is how many such later ones a context has.
     """
 
-    text: list[str]
+    text: Sequence[str]
     document_c: np.ndarray  # int32, DocumentRef.ordinal
     line_c: np.ndarray  # int32
     split_c: np.ndarray  # uint8, an index into SPLITS
@@ -161,6 +173,9 @@ class DictionaryDashboard:
     peak_token_ids_fk: np.ndarray  # int32 [F, 16], by activation mass
     peak_token_counts_fk: np.ndarray  # int32, firings on that token id
     peak_token_shares_fk: np.ndarray  # float32, its share of the feature's activation mass
+    next_token_ids_fk: np.ndarray  # int32 [F, 8], what follows the peaks of the examples where the feature fires
+    next_token_counts_fk: np.ndarray  # int32, of how many examples
+    token_features: TokenFeatures
 
     # other features
     co_firing_ids_fk: np.ndarray  # int32 [F, 16], by Jaccard over tokens, at least 5 shared tokens
@@ -169,6 +184,8 @@ class DictionaryDashboard:
     co_firing_exact: bool  # False: counts are lower bounds from each shard's most frequent pairs
     decoder_neighbour_ids_fk: np.ndarray  # int32 [F, 16]
     decoder_neighbour_cosines_fk: np.ndarray  # float32
+    encoder_neighbour_ids_fk: np.ndarray  # int32 [F, 16]
+    encoder_neighbour_cosines_fk: np.ndarray  # float32
 
     # direct effect on the logits of the unit output direction, centred over the vocabulary
     promoted_ids_fk: np.ndarray  # int32 [F, 20]
@@ -187,8 +204,10 @@ class DictionaryDashboard:
     l0_mean: float
     l0_median: float
     l0_p90: float
-    explained_variance: float  # 1 - sum |x - x_hat|^2 / sum |x - mean x|^2, the mean over the whole pass
-    mean_squared_error: float  # per token, summed over dimensions
+    # of |y - y_hat| / |y| of each token: bins a hundredth wide, the last open; empty where nothing reconstructs y
+    error_histogram: np.ndarray
+    explained_variance: float  # 1 - sum |y - y_hat|^2 / sum |y - mean y|^2, the mean over the whole pass; or nan
+    mean_squared_error: float  # per token, summed over dimensions; or nan
     dead: int  # features that never fired in n_tokens
     dense: int  # features that fired on more than a tenth of them
 

@@ -8,9 +8,12 @@ at once against the group's current worst, which only ever gets better: a stale 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 import numpy as np
 
+# Rows of candidates that meet together.
+_MET_AT_ONCE = 1 << 18
 _WORST = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
@@ -28,7 +31,7 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.group)
 
-    def take(self, rows: np.ndarray) -> Candidates:
+    def take(self, rows: np.ndarray | slice) -> Candidates:
         return Candidates(**{column.name: getattr(self, column.name)[rows] for column in fields(self)})
 
     def of_groups(self, group: np.ndarray) -> Candidates:
@@ -76,16 +79,25 @@ class Best:
         return self._kept
 
     def compact(self) -> None:
-        """Let the candidates that wait meet those that are kept, which lowers what `admits` lets in."""
+        """Let the candidates that wait meet those that are kept, which lowers what `admits` lets in.
+
+        Groups meet a few at a time, so that what is computed on the way is small beside what is kept.
+        """
         if not self._waiting:
             return
-        every = Candidates.joined([self._kept, *self._waiting])
-        every = every.take(self.admits(every.group, every.rank))
+        waiting = Candidates.joined(self._waiting)
         self._waiting = []
-        rows, place = best_rows(every.group, every.rank, every.identity, self.size)
-        self._kept = every.take(rows)
-        full = place == self.size - 1
-        self._worst_g[self._kept.group[full]] = self._kept.rank[full]
+        waiting = waiting.take(np.flatnonzero(self.admits(waiting.group, waiting.rank)))
+        waiting = waiting.take(np.argsort(waiting.group, kind="stable"))
+        kept, parts = self._kept, []
+        for first, stop in _slices(kept.group, waiting.group):
+            every = Candidates.joined([_of_range(kept, first, stop), _of_range(waiting, first, stop)])
+            rows, place = best_rows(every.group - first, every.rank, every.identity, self.size)
+            best = every.take(rows)
+            full = place == self.size - 1
+            self._worst_g[best.group[full]] = best.rank[full]
+            parts.append(best)
+        self._kept = Candidates.joined(parts) if parts else kept
 
 
 def best_rows(group: np.ndarray, rank: np.ndarray, identity: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,6 +115,21 @@ def best_rows(group: np.ndarray, rank: np.ndarray, identity: np.ndarray, size: i
             break
     keep = place < size
     return rows[keep], place[keep]
+
+
+def _slices(kept: np.ndarray, waiting: np.ndarray) -> list[tuple[int, int]]:
+    """Cut sorted groups into ranges, so that about `_MET_AT_ONCE` rows of both are in each."""
+    if not len(kept) + len(waiting):
+        return []
+    inner = np.concatenate([kept[_MET_AT_ONCE::_MET_AT_ONCE], waiting[_MET_AT_ONCE::_MET_AT_ONCE]])
+    last = max(int(groups[-1]) for groups in (kept, waiting) if len(groups))
+    edges = [0, *np.unique(inner[inner > 0]).tolist(), last + 1]
+    return list(pairwise(edges))
+
+
+def _of_range(candidates: Candidates, first: int, stop: int) -> Candidates:
+    low, high = np.searchsorted(candidates.group, [first, stop])
+    return candidates.take(slice(int(low), int(high)))
 
 
 def places(sorted_group: np.ndarray) -> np.ndarray:

@@ -84,7 +84,7 @@ def test_a_cancelled_build_resumes_and_gives_the_same_rows(registered):
 
     run_build(run, watch=cancel_in_the_middle)
     assert Run.objects.get(pk=run).state == "cancelled"
-    assert list(workdir(Run.objects.get(pk=run)).rglob("*.npz"))
+    assert list(workdir(Run.objects.get(pk=run)).rglob("shards/*/*.columns"))
     services.runs.resume(run=run)
     run_build(run)
     card = selectors.run(run)
@@ -116,7 +116,7 @@ def test_a_killed_build_resumes_and_gives_the_same_rows(parts, transactional_db,
     child = subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT, env=env)
     folder = workdir(Run.objects.get(pk=run))
     deadline = time.monotonic() + 120
-    while not list(folder.rglob("*.npz")):
+    while not list(folder.rglob("shards/*/*.columns")):
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(child.pid, signal.SIGKILL)

@@ -32,7 +32,7 @@ class Setting:
     dictionaries: Mapping[str, Dictionary]
     documents: list[DocumentRef]
 
-    def run(self, workdir: Path, **changes: object) -> PassResult:
+    def run(self, workdir: Path | str, **changes: object) -> PassResult:
         options = {
             "n_tokens": N_TOKENS,
             "context_size": CONTEXT_SIZE,

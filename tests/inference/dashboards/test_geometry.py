@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from inference.dashboards.geometry import decoder_neighbours, logit_effects, logit_path
+from inference.dashboards.geometry import logit_effects, logit_path, neighbours
 from inference.dictionaries import load_dictionary
 from inference.language_models import load_language_model
 from tests.tiny import tiny_dictionary, tiny_model
@@ -55,11 +55,11 @@ def test_effect_is_the_linear_part_of_the_path(model, tmp_path, hook_name, path)
     effect = (direction * final.weight) @ model.module.lm_head.weight.T
     effect = effect - effect.mean(1, keepdim=True)
     found = logit_effects(model, dictionary)
-    np.testing.assert_allclose(found.promoted_values_fk, effect.topk(20, dim=1).values, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found["promoted_values_fk"], effect.topk(20, dim=1).values, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(
-        found.suppressed_values_fk, effect.topk(20, dim=1, largest=False).values, rtol=1e-3, atol=1e-4
+        found["suppressed_values_fk"], effect.topk(20, dim=1, largest=False).values, rtol=1e-3, atol=1e-4
     )
-    np.testing.assert_allclose(found.edges_fe[:, 0], effect.amin(1), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found["logit_edges_fe"][:, 0], effect.amin(1), rtol=1e-3, atol=1e-4)
     assert logit_path(model, dictionary).startswith(path)
 
 
@@ -88,7 +88,7 @@ def test_effect_goes_through_the_gain_of_a_norm_behind(tmp_path, hook_name, matr
     effect = (direction * (1 + model.module.model.norm.weight)) @ model.module.lm_head.weight.T
     effect = effect - effect.mean(1, keepdim=True)
     found = logit_effects(model, dictionary)
-    np.testing.assert_allclose(found.promoted_values_fk, effect.topk(20, dim=1).values, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found["promoted_values_fk"], effect.topk(20, dim=1).values, rtol=1e-3, atol=1e-4)
 
 
 def test_effect_needs_no_gain(tmp_path):
@@ -97,14 +97,14 @@ def test_effect_needs_no_gain(tmp_path):
     direction = normalize(dictionary.decoder_directions(), dim=1)
     effect = (direction - direction.mean(1, keepdim=True)) @ model.module.lm_head.weight.T
     effect = effect - effect.mean(1, keepdim=True)
-    found = logit_effects(model, dictionary).promoted_values_fk
+    found = logit_effects(model, dictionary)["promoted_values_fk"]
     np.testing.assert_allclose(found, effect.topk(20, dim=1).values, rtol=1e-3, atol=1e-4)
 
 
 def test_neighbours_leave_zero_rows_out(tmp_path):
     dictionary = load_dictionary(tiny_dictionary(tmp_path, "topk", d_sae=10))
     dictionary.decoder.w_dec_fo[3] = 0
-    ids, cosines = decoder_neighbours(dictionary)
+    ids, cosines = neighbours(dictionary.decoder_directions())
     assert (ids[3] == -1).all()
     assert not (ids == 3).any()
     assert (np.diff(cosines[0][:8]) <= 0).all()

@@ -15,6 +15,7 @@ from inference.dashboards.bins import fine_bins, shown_edges
 from inference.dashboards.corpus import Cancelled, local_keys
 from inference.dashboards.encoding import ActivationsNotFinite
 from inference.dashboards.examples import N_SILENT, N_TOP
+from inference.dashboards.gathering import Stretch
 from inference.dashboards.places import Places
 from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT, TOP
 from inference.dictionaries import load_dictionary
@@ -143,19 +144,19 @@ def test_bands_hold_only_their_interval_and_repeat_nothing(result, source):
 @pytest.mark.parametrize("source", SOURCES)
 def test_streamed_bands_equal_offline_bands(result, dense, source):
     board, brute, contexts = result.dashboards[source], dense(source), result.contexts
-    places = Places.of(contexts)
-    sample = BandSample(board.n_features, places)
+    places = Places.of(whole(contexts))
+    sample = BandSample(range(board.n_features))
     filled = 0
     for feature in range(0, board.n_features, 3):
-        rows = np.flatnonzero((brute.a_tf[:, feature] > 0) & places.eligible_c[brute.context_t])
+        rows = np.flatnonzero((brute.a_tf[:, feature] > 0) & places.eligible_p[brute.token_t])
         tokens, values = brute.token_t[rows], brute.a_tf[rows, feature]
-        lots = sample.lots(np.full(len(rows), feature), tokens)
-        columns = (lots, tokens, brute.context_t[rows], places.key_t[tokens], values, fine_bins(values))
+        lots = sample.lots(np.full(len(rows), feature), tokens, places)
+        columns = (lots, tokens, brute.context_t[rows], places.key_p[tokens], values, fine_bins(values))
         drawn = sorted(zip(*(column.tolist() for column in columns), strict=True))
         top = rows_of(board.examples, feature, TOP)
         top_contexts = set(board.examples.context_x[top].tolist())
         top_tokens = contexts.indptr_c[board.examples.context_x[top]] + board.examples.peak_position_x[top]
-        top_keys = set(places.key_t[top_tokens].tolist())
+        top_keys = set(places.key_p[top_tokens].tolist())
         could_show: dict[int, list] = {code: [] for code in BANDS}
         for number in set(columns[-1].tolist()):
             for firing in first_of_each([f for f in drawn if f[5] == number], 2, 3)[:N_KEPT]:
@@ -354,7 +355,7 @@ def test_numbers_that_are_not_finite_stop_the_pass(setting, tmp_path):
     broken.decoder.w_dec_fo[:, 0] = torch.inf
     with pytest.raises(ActivationsNotFinite, match="broken"):
         replace(setting, dictionaries={"broken": broken}).run(tmp_path / "work")
-    assert not list(tmp_path.glob("work/*/*.npz"))
+    assert not list(tmp_path.glob("work/shards/*/*.columns"))
 
 
 def test_llama_family_runs_too(tmp_path):
@@ -362,6 +363,13 @@ def test_llama_family_runs_too(tmp_path):
     for board in outcome.dashboards.values():
         assert board.n_tokens == outcome.contexts.n_tokens
         assert (board.promoted_values_fk[:, 0] > 0).all()
+
+
+def whole(contexts):
+    """Return all contexts of a table as one stretch."""
+    names = ("text", "document_c", "line_c", "split_c", "duplicate_of_c", "indptr_c", "token_ids_t", "starts_t")
+    columns = {name: getattr(contexts, name) for name in (*names, "ends_t", "has_bos")}
+    return Stretch(first_context=0, first_token=0, **columns)
 
 
 def encoding(moments):

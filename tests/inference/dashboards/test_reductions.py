@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.dashboards import pairs
+from inference.dashboards import masses, pairs
 from inference.dashboards.bins import FINE_BINS, band_counts, fine_bins, fine_edges, shown_edges, shown_histogram
+from inference.dashboards.columns import ColumnReader, ColumnWriter
 from inference.dashboards.events import Events, Runs, gather_ranges, stable_order, sum_by_code
 
 
@@ -80,33 +83,44 @@ def random_rows(seed, n_features, n_tokens, most):
     return rows, np.concatenate(rows), np.array(list(map(len, rows)))
 
 
-def test_pair_counts_equal_the_dense_product():
-    rows, features, firing = random_rows(2, 40, 300, 30)
-    dense = np.zeros((300, 40), dtype=np.int64)
+def written(counts: pairs.PairCounts) -> ColumnReader:
+    """Write counts and read them again."""
+    file = io.BytesIO()
+    writer = ColumnWriter(file)
+    counts.write(writer, "")
+    writer.close()
+    data = file.getvalue()
+    return ColumnReader(lambda start, stop: data[start:stop], len(data))
+
+
+def dense_product(rows, n_features):
+    dense = np.zeros((len(rows), n_features), dtype=np.int64)
     for row, active in enumerate(rows):
         dense[row, active] = 1
+    product = dense.T @ dense
+    np.fill_diagonal(product, 0)
+    return product
+
+
+def test_pair_counts_equal_the_dense_product():
+    rows, features, firing = random_rows(2, 40, 300, 30)
     counts = pairs.PairCounts(40)
     counts.add(features, firing)
     counts.add(features, firing)
     assert counts.exact
-    triangle = counts.upper_triangle()["pair_triangle"]
-    np.testing.assert_array_equal(triangle, 2 * (dense.T @ dense)[np.triu_indices(40, 1)])
+    np.testing.assert_array_equal(written(counts).array("pair_matrix"), 2 * dense_product(rows, 40))
 
 
-def test_pairs_of_large_dictionaries_are_counted_by_code(monkeypatch):
+def test_pairs_of_large_dictionaries_are_counted_by_feature(monkeypatch):
     monkeypatch.setattr(pairs, "LARGEST_EXACT", 10)
     rows, features, firing = random_rows(3, 40, 200, 20)
     counts = pairs.PairCounts(40)
     counts.add(features, firing)
-    found = counts.upper_triangle()
     assert not counts.exact
-    expected: dict[int, int] = {}
-    for row in rows:
-        for i in row:
-            for j in row:
-                if i < j:
-                    expected[int(i * 40 + j)] = expected.get(int(i * 40 + j), 0) + 1
-    assert dict(zip(found["pair_codes"].tolist(), found["pair_counts"].tolist(), strict=True)) == expected
+    numbers, found = written(counts).table("pairs", range(40))
+    table = np.zeros((40, 40), dtype=np.int64)
+    table[np.repeat(np.arange(40), numbers), found["other"]] = found["count"]
+    np.testing.assert_array_equal(table, dense_product(rows, 40))
 
 
 def test_rows_too_long_are_left_out_and_said(monkeypatch):
@@ -114,13 +128,41 @@ def test_rows_too_long_are_left_out_and_said(monkeypatch):
     counts = pairs.PairCounts(10)
     counts.add(np.array([0, 1, 0, 1, 2, 3]), np.array([2, 4]))
     assert not counts.exact
-    assert counts.upper_triangle()["pair_triangle"].sum() == 1
+    assert written(counts).array("pair_matrix").sum() == 2
 
 
 def test_nearest_by_jaccard_needs_five_shared_tokens():
     count = np.array([10, 10, 20])
-    left, right, shared = np.array([0, 0]), np.array([1, 2]), np.array([4, 8])
-    ids, jaccards, shared_fk = pairs.nearest_by_jaccard(left, right, shared, count, 2)
+    shared = np.array([[0, 4, 8], [4, 0, 0], [8, 0, 0]])
+    ids, jaccards, shared_fk = pairs.nearest_by_jaccard(shared, 0, count, 2)
     assert ids.tolist() == [[2, -1], [-1, -1], [0, -1]]
     assert jaccards[0, 0] == pytest.approx(8 / 22)
     assert shared_fk[2, 0] == 8
+    some = pairs.nearest_by_jaccard(shared[2:], 2, count, 2)
+    assert some[0].tolist() == [[0, -1]]
+
+
+@pytest.mark.parametrize("longest", [1, 50, 1 << 20])
+def test_masses_do_not_depend_on_what_is_set_aside(longest, monkeypatch):
+    monkeypatch.setattr(masses, "_LONGEST_RUN", longest)
+    monkeypatch.setattr(masses, "_WRITTEN_AT_ONCE", 30)
+    rng, d_vocab, n_features = np.random.default_rng(4), 17, 9
+    table, counts = masses.TokenMasses(n_features, d_vocab), np.zeros((n_features, d_vocab), dtype=np.int64)
+    sums = np.zeros((n_features, d_vocab))
+    for _ in range(5):
+        feature, token = np.sort(rng.integers(0, n_features, 40)).astype(np.int32), rng.integers(0, d_vocab, 40)
+        value = rng.integers(1, 9, 40).astype(np.float32)
+        table.add(Events(n_features=n_features, feature_e=feature, token_e=token, value_e=value), token)
+        np.add.at(counts, (feature, token), 1)
+        np.add.at(sums, (feature, token), value)
+    file = io.BytesIO()
+    writer = ColumnWriter(file)
+    table.write(writer, "")
+    writer.close()
+    data = file.getvalue()
+    numbers, rows = ColumnReader(lambda start, stop: data[start:stop], len(data)).table("mass", range(n_features))
+    feature, token = np.nonzero(counts)
+    np.testing.assert_array_equal(numbers, np.bincount(feature, minlength=n_features))
+    np.testing.assert_array_equal(rows["token"], token)
+    np.testing.assert_array_equal(rows["count"], counts[feature, token])
+    np.testing.assert_array_equal(rows["mass"], sums[feature, token])

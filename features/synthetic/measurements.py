@@ -21,9 +21,10 @@ from inference.dashboards.results import (
     DictionaryDashboard,
     Examples,
 )
+from inference.dashboards.token_features import TokenFeatures
 
 N_BINS, N_LOGIT_BINS = 50, 40
-KEPT, EFFECTS = 16, 20
+KEPT, EFFECTS, N_NEXT = 16, 20, 8
 DEAD_SHARE = 0.02
 SPREAD = 0.9  # standard deviation of the logarithm of a feature's activations
 MOST_FIRING = 24
@@ -74,12 +75,17 @@ def dashboard(
         peak_token_ids_fk=peak_ids_fk,
         peak_token_counts_fk=(share_fk * firing_f[:, None]).astype(np.int32),
         peak_token_shares_fk=share_fk.astype(np.float32),
+        next_token_ids_fk=peak_ids_fk[:, :N_NEXT],
+        next_token_counts_fk=np.where(peak_ids_fk[:, :N_NEXT] >= 0, 1, 0).astype(np.int32),
+        token_features=_token_features(n_features),
         co_firing_ids_fk=co_firing_fk,
         co_firing_jaccards_fk=jaccards_fk,
         co_firing_counts_fk=(jaccards_fk * firing_f[:, None]).astype(np.int64),
         co_firing_exact=True,
         decoder_neighbour_ids_fk=neighbours_fk,
         decoder_neighbour_cosines_fk=cosines_fk,
+        encoder_neighbour_ids_fk=neighbours_fk,
+        encoder_neighbour_cosines_fk=cosines_fk,
         promoted_ids_fk=effects_fk[:, :EFFECTS],
         promoted_values_fk=sizes_fk,
         suppressed_ids_fk=effects_fk[:, EFFECTS:],
@@ -93,10 +99,24 @@ def dashboard(
         l0_mean=float(firing_f.sum() / n_tokens),
         l0_median=float(firing_f.sum() / n_tokens),
         l0_p90=float(1.3 * firing_f.sum() / n_tokens),
+        error_histogram=np.zeros(0, dtype=np.int64),
         explained_variance=0.0,
         mean_squared_error=0.0,
         dead=int(none_f.sum()),
         dense=int((firing_f > 0.1 * n_tokens).sum()),
+    )
+
+
+def _token_features(n_features: int) -> TokenFeatures:
+    """Return features of every token id: those whose numbers follow its own."""
+    token_v = np.arange(N_VOCABULARY)
+    feature_vk = (token_v[:, None] * 7 + np.arange(min(KEPT, n_features))) % n_features
+    return TokenFeatures(
+        token_ids_v=token_v.astype(np.int32),
+        occurrences_v=np.full(N_VOCABULARY, 100, dtype=np.int64),
+        feature_ids_vk=feature_vk.astype(np.int32),
+        counts_vk=np.full(feature_vk.shape, 10, dtype=np.int32),
+        strengths_vk=np.broadcast_to(1 / (2 + np.arange(feature_vk.shape[1])), feature_vk.shape).astype(np.float32),
     )
 
 

@@ -7,8 +7,6 @@ from typing import ClassVar, Self
 
 from django.contrib.postgres.search import SearchQuery
 from django.db import models
-from django.db.models import Count, ExpressionWrapper, F, OuterRef, Q, Subquery, Window
-from django.db.models.functions import Coalesce
 
 
 class Phrase(SearchQuery):
@@ -18,17 +16,6 @@ class Phrase(SearchQuery):
 
     def __init__(self, text: str) -> None:
         super().__init__(text, search_type="prose")
-
-
-def at_addresses(addresses: Iterable[tuple[int, int]]) -> Q | None:
-    """Return the predicate of `(dictionary id, index)` addresses that names each dictionary once; None for none."""
-    indices: dict[int, list[int]] = {}
-    for dictionary, index in addresses:
-        indices.setdefault(dictionary, []).append(index)
-    wanted = Q()
-    for dictionary, of_dictionary in indices.items():
-        wanted |= Q(dictionary_id=dictionary, index__in=of_dictionary)
-    return wanted if indices else None
 
 
 class DictionaryQuerySet(models.QuerySet):
@@ -56,11 +43,6 @@ class FeatureQuerySet(models.QuerySet):
             return self.filter(dictionary_id=dictionaries[0])
         return self.filter(dictionary_id__in=dictionaries)
 
-    def at(self, addresses: Iterable[tuple[int, int]]) -> Self:
-        """Keep the features at `(dictionary id, index)` addresses."""
-        wanted = at_addresses(addresses)
-        return self.none() if wanted is None else self.filter(wanted)
-
     def alive(self) -> Self:
         """Keep features that fired at least once."""
         return self.filter(firing_count__gt=0)
@@ -87,25 +69,12 @@ class FeatureQuerySet(models.QuerySet):
         return self.filter(promoted_ids__overlap=list(token_ids))
 
 
-_BY_PERSON = ExpressionWrapper(Q(author__isnull=False), output_field=models.BooleanField())
-_BEST_FIRST = ("-by_person", "-votes", "-created_at", "-id")
-
-
 class ExplanationQuerySet(models.QuerySet):
     """Explanations by methods and by people."""
 
     def about(self, dictionary: int, index: int) -> Self:
         """Keep explanations of one feature."""
         return self.filter(dictionary_id=dictionary, index=index)
-
-    def at(self, addresses: Iterable[tuple[int, int]]) -> Self:
-        """Keep explanations of the features at `(dictionary id, index)` addresses."""
-        wanted = at_addresses(addresses)
-        return self.none() if wanted is None else self.filter(wanted)
-
-    def by_people(self) -> Self:
-        """Keep labels: explanations with an author."""
-        return self.filter(author__isnull=False)
 
     def mentioning(self, phrase: str) -> Self:
         """Keep explanations that contain the words of the phrase in order; the last word may be a prefix."""
@@ -117,19 +86,3 @@ class ExplanationQuerySet(models.QuerySet):
         for word in text.split():
             rows = rows.mentioning(word)
         return rows
-
-    def best_first(self) -> Self:
-        """Order as a label is chosen: people before methods, then by votes, then the newest."""
-        return self.annotate(by_person=_BY_PERSON).order_by(*_BEST_FIRST)
-
-    def best_of_each(self) -> Self:
-        """Keep the best explanation of each feature, annotated with `n`, how many the feature has."""
-        rows = self.annotate(by_person=_BY_PERSON, n=Window(Count("pk"), partition_by=[F("dictionary_id"), F("index")]))
-        return rows.order_by("dictionary_id", "index", *_BEST_FIRST).distinct("dictionary_id", "index")
-
-    def with_vote_of(self, user_id: int | None) -> Self:
-        """Annotate `my_vote`: the user's vote, 0 without one."""
-        from features.models import Vote
-
-        mine = Vote.objects.filter(explanation=OuterRef("pk"), user_id=user_id).values("value")
-        return self.annotate(my_vote=Coalesce(Subquery(mine), 0, output_field=models.SmallIntegerField()))

@@ -25,9 +25,9 @@ from features.selectors.feature_rows import (
     Address,
     Near,
     TokenTexts,
+    as_feature_row,
     features_near,
-    near_row,
-    texts_of_model,
+    token_texts,
     tokens_near,
 )
 from features.selectors.lists import lists_for_feature
@@ -73,7 +73,7 @@ def feature_card(model: str, source: str, index: int, user: AbstractBaseUser | N
     """Return one feature's card; raise UnknownAddress or NotBuilt. Eight queries."""
     dictionary, feature = _feature_at(model, source, index)
     near = features_near(dictionary.id, _neighbour_ids(feature))
-    texts = texts_of_model(dictionary.model_id, _token_ids(feature))
+    texts = token_texts({dictionary.model_id: _token_ids(feature)})
     return _card(dictionary, feature, near, texts, user)
 
 
@@ -87,12 +87,12 @@ def feature_page(
     dictionary, feature = _feature_at(model, source, index)
     rail = range(max(0, index - around), min(dictionary.n_features - 1, index + around) + 1)
     near = features_near(dictionary.id, {*rail, *_neighbour_ids(feature)})
-    ids = _token_ids(feature) | tokens_near(near[place] for place in rail if place in near)
-    texts = texts_of_model(dictionary.model_id, ids)
+    ids = _token_ids(feature) | tokens_near(near[place] for place in rail)
+    texts = token_texts({dictionary.model_id: ids})
     return FeaturePage(
         feature=_card(dictionary, feature, near, texts, user),
         groups=groups_of(dictionary, feature, per_group) if dictionary.tokenization_id is not None else (),
-        rail=tuple(near_row(near, dictionary, place, texts) for place in rail),
+        rail=tuple(as_feature_row(near[place], dictionary, texts) for place in rail),
     )
 
 
@@ -255,8 +255,8 @@ def _neighbours(
             Neighbour(
                 index=index,
                 value=value,
-                label=near[index].label.text if index in near else "",
-                density=near[index].firing_count / n_tokens if n_tokens and index in near else 0.0,
+                label=near[index].label,
+                density=near[index].firing_count / n_tokens if n_tokens else 0.0,
             )
             for index, value in zip(ids, values, strict=True)
         )

@@ -40,7 +40,7 @@ def lists(user: AbstractBaseUser | None = None, *, limit: int = 200) -> tuple[Li
 
 
 def feature_list(id: int, user: AbstractBaseUser | None = None, *, page: int = 1) -> ListPage:
-    """Return a list and one page of its features in order of arrival; raise NotFound. Six queries."""
+    """Return a list and one page of its features in order of arrival; raise NotFound. Five queries."""
     row = _counted().filter(id=id).first()
     if row is None:
         raise NotFound(f"There is no list {id}.", "It may have been deleted.", suggestions=["/lists"], list=id)

@@ -5,8 +5,9 @@ import threading
 import psycopg
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
-from features import partitions, services
+from features import partitions, selectors, services
 from features.models import Context, Dictionary, Example, Feature, Tokenization
 from features.rows import CONTEXT_COLUMNS, EXAMPLE_COLUMNS, FEATURE_COLUMNS, folds
 from inference import packing
@@ -33,7 +34,13 @@ def test_addresses_of_several_dictionaries_read_only_theirs(world):
         path=world.parts.dictionaries["1-res-topk"], model="tiny", source="1-other-copy"
     )
     ids = [dictionary.pk for dictionary in world.dictionaries.values()]
-    found = partitions_in(plan(Feature.objects.at([(ids[0], 3), (ids[0], 5), (ids[1], 1)])))
+    with CaptureQueriesContext(connection) as queries:
+        selectors.feature_rows([(ids[0], 3), (ids[0], 5), (ids[1], 1)])
+    [statement] = [query["sql"] for query in queries if "features_feature" in query["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (VERBOSE) {statement}")
+        text = "\n".join(line for (line,) in cursor.fetchall())
+    found = {name for name in partitions_in(text) if name.startswith("features_feature_")}
     assert found == {f"features_feature_{ids[0]}", f"features_feature_{ids[1]}"}
 
 

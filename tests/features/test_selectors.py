@@ -191,7 +191,7 @@ def test_feature_rows_of_addresses(world):
     one, two = (dictionary.pk for dictionary in world.dictionaries.values())
     addresses = [(two, 5), (one, 3), (two, 5), (999_999, 1)]
     rows, n_queries = counted(selectors.feature_rows, addresses)
-    assert n_queries == 4
+    assert n_queries == 3
     assert list(rows) == [(two, 5), (one, 3)]
     assert rows[one, 3].url == "/tiny/1-res-topk/3" and rows[one, 3].label_author in (METHOD, "")
 
@@ -244,7 +244,7 @@ def test_lists(world, user, other):
     assert n_queries == 1
     assert [(card.name, card.n_members, card.mine) for card in cards] == [("first", 2, True), ("empty", 0, False)]
     page, n_queries = counted(selectors.feature_list, row.pk, other)
-    assert n_queries == 6
+    assert n_queries == 5
     assert [(found.source, found.index) for found in page.features.rows] == [("2-res-jump", 9), (SOURCE, 4)]
     assert page.notes == ("look", "look") and not page.card.mine
     card = selectors.feature_card("tiny", SOURCE, 4, other)

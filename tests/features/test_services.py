@@ -132,7 +132,7 @@ def test_what_people_write_survives_a_rebuild(world, user, other):
     comment = services.comments.add(dictionary=dictionary, index=index, text="indeed", user=other)
     row = services.lists.create(name="kept", user=user)
     services.lists.add_member(list=row.pk, dictionary=dictionary, index=index, user=user)
-    by_method = Explanation.objects.about(dictionary, index).get(method=METHOD)
+    by_method = Explanation.objects.get(dictionary=dictionary, index=index, method=METHOD)
     services.votes.cast(explanation=by_method.pk, value=1, user=other)
     world.attach()
     assert Explanation.objects.get(pk=label.pk).text == "by ␀ hand �"

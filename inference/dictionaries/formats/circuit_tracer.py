@@ -43,7 +43,7 @@ def detect(place: Place) -> Verdict:
 def read_config(place: Place) -> DictionaryConfig:
     weights = place.weights(place.only(".safetensors"))
     layer = int(weights.path.stem.removeprefix("layer_"))
-    cfg = _config(place)
+    cfg = config_of_set(place)
     has_threshold = TENSORS["threshold_f"] in weights
     activation = cfg.get("activation") or ("jumprelu" if has_threshold else "relu")
     if activation not in ARCHITECTURES:
@@ -78,7 +78,7 @@ def read_config(place: Place) -> DictionaryConfig:
     )
 
 
-def _config(place: Place) -> dict[str, Any]:
+def config_of_set(place: Place) -> dict[str, Any]:
     """Return the config of the set: in the file's folder, or one or two above."""
     import yaml
 

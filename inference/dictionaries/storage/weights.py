@@ -31,7 +31,7 @@ ELEMENT_BYTES = {
     "bool": 1,
 }
 PIECE_BYTES = 1 << 22
-# Where on each of a tensor's first axes a part of it lies: None is all of an axis, and a slice what starts somewhere.
+# Where on each of a tensor's first axes a part of it lies: None is all of an axis, a slice some of its second.
 At = tuple[int | slice | None, ...]
 
 
@@ -95,7 +95,7 @@ class Weights:
     def tensor(self, name: str, *, at: At = (), transpose: bool = False) -> Tensor:
         """Return a tensor in float32, row-major, or the part of it that lies at some indices of its first axes.
 
-        (3,) is tensor[3], (None, 3) is tensor[:, 3], and (None, slice(3, None)) is tensor[:, 3:].flatten(1). Only what
+        (3,) is tensor[3], (None, 3) is tensor[:, 3], and (None, slice(3, 5)) is tensor[:, 3:5].flatten(1). Only what
         is asked for is kept, and little more is read. Raises DamagedDictionary if it is cut short or not finite.
         """
         import torch
@@ -110,7 +110,7 @@ class Weights:
         shape, kept = span.shape, slice(None)
         if second is not None:
             n_inner = n_columns // span.shape[1]
-            first, last = (second.start, span.shape[1]) if isinstance(second, slice) else (second, second + 1)
+            first, last, _ = second.indices(span.shape[1]) if isinstance(second, slice) else (second, second + 1, 1)
             kept = slice(first * n_inner, last * n_inner)
             n_columns = kept.stop - kept.start
             shape = (span.shape[0], n_columns) if isinstance(second, slice) else (span.shape[0], *span.shape[2:])

@@ -10,13 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference.dictionaries.config import DictionaryConfig, check_fit
-from inference.dictionaries.formats import find_dictionaries, read_config
+from inference.dictionaries.formats import find_dictionaries, parts_of, read_config
 from inference.dictionaries.hub import local_path
 
 if TYPE_CHECKING:
     from inference.dictionaries.dictionary import Dictionary
 
-__all__ = ["DictionaryConfig", "check_fit", "find_dictionaries", "load_dictionary", "local_path", "read_config"]
+__all__ = [
+    "DictionaryConfig",
+    "check_fit",
+    "find_dictionaries",
+    "load_dictionary",
+    "local_path",
+    "parts_of",
+    "read_config",
+]
 
 
 def load_dictionary(path: str | Path, *, device: object = None, dtype: str = "float32") -> Dictionary:

@@ -13,13 +13,13 @@ from inference.errors import InvalidInput, NotFound
 from inference.hook_points import FAMILIES, parts, resolve
 
 # Architectures that keep the sign of what they select.
-SIGNED = frozenset({"abstopk", "signed_topk", "fixed_pursuit", "linear"})
+SIGNED = frozenset({"abstopk", "signed_topk", "fixed_pursuit", "linear", "neurons"})
 # Architectures that see whole sequences: what a token activates depends on the tokens before it.
 SEQUENTIAL = frozenset({"temporal", "lorsa"})
 # Architectures whose features write something else for every input, so that none has a direction of its own.
 WITHOUT_DIRECTIONS = frozenset({"molt"})
 # Architectures that only read.
-WITHOUT_DECODER: frozenset[str] = frozenset()
+WITHOUT_DECODER = frozenset({"router"})
 
 
 class UnknownDictionary(NotFound):

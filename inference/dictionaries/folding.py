@@ -32,6 +32,9 @@ def fold(config: DictionaryConfig, stored: dict[str, Tensor]) -> dict[str, Tenso
     tensors = dict(stored)
     if config.architecture == "molt":
         return _fold_transforms(config, tensors)
+    if not config.decodes:
+        tensors.setdefault("b_enc_f", tensors["w_enc_fd"].new_zeros(config.n_features))
+        return tensors
     if "archetypes_fp" in tensors:
         _fold_archetypes(tensors)
     w_dec_fo = tensors["w_dec_fo"]

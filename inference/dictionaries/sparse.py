@@ -77,6 +77,12 @@ class SparseActivations:
         """Return indptr, indices_n, values_n."""
         return self.indptr, self.indices_n, self.values_n
 
+    def to(self, dtype: torch.dtype) -> SparseActivations:
+        """Return the activations with values of a dtype."""
+        if self.values_n.dtype == dtype:
+            return self
+        return SparseActivations(self.indptr, self.indices_n, self.values_n.to(dtype), self.n_features)
+
     def dense(self) -> Tensor:
         """Return a_tf."""
         a_tf = self.values_n.new_zeros(self.n_tokens, self.n_features)

@@ -16,14 +16,22 @@ from torch import Tensor
 from inference.dictionaries.architectures.batch import BatchTopK, FeatureChoice
 from inference.dictionaries.architectures.codebook import Codebook
 from inference.dictionaries.architectures.fixed_pursuit import FixedPursuit
+from inference.dictionaries.architectures.gated_points import GatedPoints
+from inference.dictionaries.architectures.glu import GLU
 from inference.dictionaries.architectures.groupmax import GroupMax
 from inference.dictionaries.architectures.identity import Identity
 from inference.dictionaries.architectures.jumprelu import JumpReLU
 from inference.dictionaries.architectures.kron import Kron
 from inference.dictionaries.architectures.linear import Activation, LinearDecoder, LinearEncoder
+from inference.dictionaries.architectures.lorsa import Lorsa, Projection, Rotation
 from inference.dictionaries.architectures.matching_pursuit import MatchingPursuit
+from inference.dictionaries.architectures.molt import Transforms
+from inference.dictionaries.architectures.neurons import Neurons
 from inference.dictionaries.architectures.nonnegative import Nonnegative
+from inference.dictionaries.architectures.rescaled import Rescaled
+from inference.dictionaries.architectures.router import Router
 from inference.dictionaries.architectures.signed_topk import SignedTopK
+from inference.dictionaries.architectures.temporal import Attention, Temporal, TemporalDecoder
 from inference.dictionaries.architectures.top_afa import TopAFA
 from inference.dictionaries.architectures.topk import TopK
 from inference.dictionaries.config import DictionaryConfig
@@ -82,9 +90,10 @@ Tensors = Mapping[str, Tensor]
 def encoder(config: DictionaryConfig, tensors: Tensors) -> Encoder:
     """Return the encoder of a dictionary from its folded tensors."""
     if config.architecture in ENCODERS:
-        return ENCODERS[config.architecture](config, tensors)
-    activation = ACTIVATIONS[config.architecture](config, tensors)
-    return LinearEncoder(tensors["w_enc_fd"], tensors["b_enc_f"], activation)
+        made = ENCODERS[config.architecture](config, tensors)
+    else:
+        made = LinearEncoder(tensors["w_enc_fd"], tensors["b_enc_f"], _activation(config, tensors))
+    return Rescaled(made, tensors["rescale_f"]) if "rescale_f" in tensors else made
 
 
 def decoder(config: DictionaryConfig, tensors: Tensors) -> Decoder | None:
@@ -94,13 +103,29 @@ def decoder(config: DictionaryConfig, tensors: Tensors) -> Decoder | None:
     return DECODERS.get(config.architecture, _linear_decoder)(config, tensors)
 
 
-def _linear_decoder(config: DictionaryConfig, tensors: Tensors) -> LinearDecoder:
+def _activation(config: DictionaryConfig, tensors: Tensors) -> Activation:
+    """Return what decides: of encoders that may have one or another, as their options say."""
+    return ACTIVATIONS[config.options.get("activation", config.architecture)](config, tensors)
+
+
+def _linear_decoder(config: DictionaryConfig, tensors: Tensors) -> LinearDecoder | GatedPoints:
+    if "threshold_pf" in tensors:
+        return GatedPoints(tensors["w_dec_fo"], tensors["b_out_o"], tensors["threshold_pf"])
     return LinearDecoder(tensors["w_dec_fo"], tensors["b_out_o"], tensors.get("w_skip_do"))
 
 
 def _jumprelu(config: DictionaryConfig, tensors: Tensors) -> JumpReLU:
     threshold_f = tensors["threshold_f"]
-    return JumpReLU(threshold_f.clamp(min=0) if config.options.get("relu", True) else threshold_f)
+    threshold_f = threshold_f.clamp(min=0) if config.options.get("relu", True) else threshold_f
+    return JumpReLU.of(threshold_f, tensors["w_enc_fd"], tensors["b_enc_f"])
+
+
+def _topk(config: DictionaryConfig, tensors: Tensors) -> TopK:
+    return TopK.of(config.k or 0, tensors["w_enc_fd"], tensors["b_enc_f"])
+
+
+def _relu(config: DictionaryConfig, tensors: Tensors) -> JumpReLU:
+    return JumpReLU.of(tensors["b_enc_f"].new_zeros(config.n_features), tensors["w_enc_fd"], tensors["b_enc_f"])
 
 
 def _thresholded(batch_rule: Callable[[int], Activation]) -> Callable[[DictionaryConfig, Tensors], Activation]:
@@ -116,8 +141,51 @@ def _variational(config: DictionaryConfig, tensors: Tensors) -> Activation:
     """Return the mean path of a variational SAE: what is drawn in training is its mean here."""
     behind_relu = config.options.get("relu", True)
     if config.k:
-        return TopK(config.k) if behind_relu else SignedTopK(config.k, by_magnitude=True)
-    return JumpReLU(tensors["b_enc_f"].new_zeros(config.n_features)) if behind_relu else Identity()
+        return _topk(config, tensors) if behind_relu else SignedTopK(config.k, by_magnitude=True)
+    return _relu(config, tensors) if behind_relu else Identity()
+
+
+def _temporal(config: DictionaryConfig, tensors: Tensors) -> Temporal:
+    layers = []
+    for layer in range(config.options["n_layers"]):
+        matrices = {
+            name: tensors[f"{stored}_{layer}_{shape}"]
+            for name, stored, shape in (
+                ("keys_ef", "keys", "ef"),
+                ("key_bias_e", "keys", "bias_e"),
+                ("queries_ef", "queries", "ef"),
+                ("query_bias_e", "queries", "bias_e"),
+                ("values_ff", "values", "ff"),
+                ("value_bias_f", "values", "bias_f"),
+                ("out_ff", "out", "ff"),
+                ("out_bias_f", "out", "bias_f"),
+            )
+        }
+        layers.append(Attention(**matrices, n_heads=config.options["n_heads"]))
+    return Temporal(
+        tensors["w_enc_fd"],
+        tensors["w_dec_fo"],
+        tensors.get("b_in_d"),
+        tuple(layers),
+        _activation(config, tensors),
+        config.input_scale,
+    )
+
+
+def _lorsa(config: DictionaryConfig, tensors: Tensors) -> Lorsa:
+    options, epsilon = config.options, config.options["epsilon"]
+    rotation = None
+    if "sine_sr" in tensors:
+        rotation = Rotation(tensors["sine_sr"], tensors["cosine_sr"], options["adjacent"])
+    return Lorsa(
+        tensors["w_enc_fd"],
+        tensors["b_enc_f"],
+        Projection(tensors["queries_hdk"], tensors["query_bias_hk"], tensors.get("query_gain_hk"), epsilon),
+        Projection(tensors["keys_hdk"], tensors["key_bias_hk"], tensors.get("key_gain_hk"), epsilon),
+        rotation,
+        options["scale"],
+        _activation(config, tensors),
+    )
 
 
 def _matching_pursuit(config: DictionaryConfig, tensors: Tensors) -> MatchingPursuit:
@@ -133,8 +201,8 @@ def _matching_pursuit(config: DictionaryConfig, tensors: Tensors) -> MatchingPur
 
 # Tensors are folded: a gated dictionary has become a JumpReLU, and so has BatchTopK with the threshold it saved.
 ACTIVATIONS: dict[str, Callable[[DictionaryConfig, Tensors], Activation]] = {
-    "relu": lambda config, tensors: JumpReLU(tensors["b_enc_f"].new_zeros(config.n_features)),
-    "topk": lambda config, tensors: TopK(config.k or 0),
+    "relu": _relu,
+    "topk": _topk,
     "jumprelu": _jumprelu,
     "gated": _jumprelu,
     "batchtopk": _thresholded(BatchTopK),
@@ -143,6 +211,7 @@ ACTIVATIONS: dict[str, Callable[[DictionaryConfig, Tensors], Activation]] = {
     "feature_choice": _thresholded(FeatureChoice),
     "variational": _variational,
     "linear": lambda config, tensors: Identity(),
+    "router": lambda config, tensors: Router(config.k or 0, config.options["among_chosen"]),
     "codebook": lambda config, tensors: Codebook(config.k or 0),
     "groupmax": lambda config, tensors: GroupMax(config.k or 0),
     "abstopk": lambda config, tensors: SignedTopK(config.k or 0, by_magnitude=True),
@@ -154,6 +223,7 @@ ENCODERS: dict[str, Callable[[DictionaryConfig, Tensors], Encoder]] = {
     "fixed_pursuit": lambda config, tensors: FixedPursuit(
         tensors["w_enc_fd"], tensors.get("b_in_d"), config.k or 0, config.options.get("by_magnitude", True)
     ),
+    "neurons": lambda config, tensors: Neurons(config.n_features),
     "nonnegative": lambda config, tensors: Nonnegative(tensors["w_enc_fd"], tensors.get("b_in_d")),
     "top_afa": lambda config, tensors: TopAFA(
         tensors["w_enc_fd"], tensors["b_enc_f"], tensors.get("b_in_d"), tensors["w_dec_fo"].norm(dim=1)
@@ -161,5 +231,20 @@ ENCODERS: dict[str, Callable[[DictionaryConfig, Tensors], Encoder]] = {
     "kron": lambda config, tensors: Kron(
         tensors["w_p_pd"], tensors["w_q_qd"], tensors["b_p_p"], tensors["b_q_q"], config.options["heads"], config.k or 0
     ),
+    "glu": lambda config, tensors: GLU(
+        tensors["w_enc_fd"], tensors["b_enc_f"], tensors["w_glu_fd"], tensors["b_glu_f"], _activation(config, tensors)
+    ),
+    "temporal": _temporal,
+    "lorsa": _lorsa,
+    "molt": lambda config, tensors: LinearEncoder(
+        tensors["w_enc_fd"], tensors["b_enc_f"], _activation(config, tensors)
+    ),
 }
-DECODERS: dict[str, Callable[[DictionaryConfig, Tensors], Decoder]] = {}
+DECODERS: dict[str, Callable[[DictionaryConfig, Tensors], Decoder]] = {
+    "temporal": lambda config, tensors: TemporalDecoder(
+        _linear_decoder(config, tensors), _temporal(config, tensors), config.normalize
+    ),
+    "molt": lambda config, tensors: Transforms(
+        tensors["v_rd"], tensors["u_ro"], tensors["feature_r"], tensors["b_out_o"]
+    ),
+}

@@ -8,31 +8,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
-
-CHUNK_ELEMENTS = 1 << 22
+from kernels.encode_features import encode_features
+from kernels.encode_threshold import encode_threshold
+from kernels.screening import Screen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JumpReLU:
-    """Thresholds of all features."""
+    """Thresholds of all features, and what finds candidates before anything is computed in float32, where that pays."""
 
     threshold_f: Tensor
+    screen: Screen | None = None
+
+    @classmethod
+    def of(cls, threshold_f: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> JumpReLU:
+        """Return JumpReLU for these weights, screened where that pays."""
+        screen = Screen.of(w_enc_fd, b_enc_f - threshold_f) if Screen.pays(w_enc_fd) else None
+        return cls(threshold_f, screen)
 
     def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
-        rows = max(1, CHUNK_ELEMENTS // len(b_enc_f))
-        parts = []
-        for x_cd in x_td.split(rows):
-            h_cf = torch.addmm(b_enc_f, x_cd, w_enc_fd.T)
-            parts.append(SparseActivations.from_mask(h_cf, h_cf > self.threshold_f))
-        return SparseActivations.concatenate(parts)
+        rows = encode_threshold(x_td, w_enc_fd, b_enc_f, self.threshold_f, screen=self.screen)
+        return SparseActivations(rows.indptr, rows.indices_n, rows.values_n.to(x_td.dtype), len(b_enc_f))
 
     def activate(self, h_tf: Tensor) -> SparseActivations:
         return SparseActivations.from_mask(h_tf, h_tf > self.threshold_f)
 
     def encode_features(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor, indices_m: Tensor) -> Tensor:
-        h_tm = torch.addmm(b_enc_f[indices_m], x_td, w_enc_fd[indices_m].T)
-        return torch.where(h_tm > self.threshold_f[indices_m], h_tm, 0.0)
+        return encode_features(x_td, w_enc_fd, b_enc_f, indices_m, self.threshold_f[indices_m])

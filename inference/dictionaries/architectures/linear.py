@@ -14,9 +14,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from inference.dictionaries.sparse import SparseActivations
+from kernels.sparse_decode import sparse_decode
 
 
 class Activation(Protocol):
@@ -45,13 +45,15 @@ class LinearEncoder:
 
     @property
     def n_bytes(self) -> int:
-        return self.w_enc_fd.nbytes + self.b_enc_f.nbytes
+        screen = getattr(self.activation, "screen", None)
+        return self.w_enc_fd.nbytes + self.b_enc_f.nbytes + (0 if screen is None else screen.n_bytes)
 
     def encode(self, x_td: Tensor) -> SparseActivations:
-        return self.activation.encode(x_td, self.w_enc_fd, self.b_enc_f)
+        # Kernels decide, and answer, in float32.
+        return self.activation.encode(x_td, self.w_enc_fd, self.b_enc_f).to(x_td.dtype)
 
     def encode_features(self, x_td: Tensor, indices_m: Tensor) -> Tensor:
-        return self.activation.encode_features(x_td, self.w_enc_fd, self.b_enc_f, indices_m)
+        return self.activation.encode_features(x_td, self.w_enc_fd, self.b_enc_f, indices_m).to(x_td.dtype)
 
     def pre_activations(self, x_td: Tensor) -> Tensor:
         return torch.addmm(self.b_enc_f, x_td, self.w_enc_fd.T)
@@ -78,14 +80,7 @@ class LinearDecoder:
     def decode(
         self, activations: SparseActivations, x_td: Tensor | None = None, lengths: Sequence[int] | None = None
     ) -> Tensor:
-        y_to = self.b_out_o + functional.embedding_bag(
-            activations.indices_n,
-            self.w_dec_fo,
-            activations.indptr,
-            mode="sum",
-            per_sample_weights=activations.values_n,
-            include_last_offset=True,
-        )
+        y_to = sparse_decode(*activations.to_csr(), self.w_dec_fo, self.b_out_o)
         return y_to if self.w_skip_do is None else torch.addmm(y_to, needed(x_td).to(y_to.dtype), self.w_skip_do)
 
     def directions(self, indices_m: Tensor | slice) -> Tensor:

@@ -10,20 +10,27 @@ from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
 from kernels.encode_topk import encode_topk
+from kernels.screening import Screen
 
 FIRST_RIVALS = 64
 MANY = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TopK:
-    """The number of features that compete for each token's activations."""
+    """The number of features that fire at a token, and what finds candidates before float32 does, where that pays."""
 
     k: int
+    screen: Screen | None = None
+
+    @classmethod
+    def of(cls, k: int, w_enc_fd: Tensor, b_enc_f: Tensor) -> TopK:
+        """Return TopK for these weights, screened where that pays."""
+        return cls(k, Screen.of(w_enc_fd, b_enc_f) if Screen.pays(w_enc_fd) else None)
 
     def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
-        best = encode_topk(x_td, w_enc_fd, b_enc_f, self.k)
-        return SparseActivations.from_topk(best.values_tk, best.indices_tk, len(b_enc_f))
+        best = encode_topk(x_td, w_enc_fd, b_enc_f, self.k, screen=self.screen)
+        return SparseActivations.from_topk(best.values_tk.to(x_td.dtype), best.indices_tk, len(b_enc_f))
 
     def activate(self, h_tf: Tensor) -> SparseActivations:
         return SparseActivations.from_topk(*h_tf.topk(self.k, dim=1), h_tf.shape[1])

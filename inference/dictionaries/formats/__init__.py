@@ -19,26 +19,34 @@ from inference.dictionaries.formats import (
     bussmann,
     checkpoint,
     circuit_tracer,
+    circuit_tracer_clt,
+    crosscoder_learning,
+    decode_clt,
     dictionary_learning,
     e2e_sae,
     gemma_scope,
     gemma_scope_2,
+    gemma_scope_2_layers,
     goodfire,
     interplm,
     itda,
     llama_scope,
     llama_scope_r1,
+    llamascopium,
     mlsae,
+    model_diff,
     neel_nanda,
     noanabeshima,
     openai,
     overcomplete,
+    own_model,
     plain,
     qwen_scope,
     saelens,
     saev,
     snmf,
     sparsify,
+    temporal_saes,
     vectors,
 )
 from inference.dictionaries.formats.place import Place
@@ -46,12 +54,18 @@ from inference.dictionaries.storage import SUFFIXES
 from inference.errors import FacetError
 
 FORMATS: dict[str, ModuleType] = {
+    "own_model": own_model,
     "saelens": saelens,
     "sparsify": sparsify,
     "gemma_scope": gemma_scope,
     "gemma_scope_2": gemma_scope_2,
+    "gemma_scope_2_layers": gemma_scope_2_layers,
     "llama_scope": llama_scope,
     "llama_scope_r1": llama_scope_r1,
+    "llamascopium": llamascopium,
+    "decode_clt": decode_clt,
+    "model_diff": model_diff,
+    "temporal_saes": temporal_saes,
     "vectors": vectors,
     "plain": plain,
     "itda": itda,
@@ -59,6 +73,8 @@ FORMATS: dict[str, ModuleType] = {
     "bussmann": bussmann,
     "mlsae": mlsae,
     "circuit_tracer": circuit_tracer,
+    "circuit_tracer_clt": circuit_tracer_clt,
+    "crosscoder_learning": crosscoder_learning,
     "saev": saev,
     "checkpoint": checkpoint,
     "e2e_sae": e2e_sae,
@@ -125,6 +141,13 @@ def find_dictionaries(folder: Path) -> Iterator[Path]:
         yield from (found for child in files for found in _dictionaries_at(child))
         if depth < MAX_DEPTH:
             waiting += [(child, depth + 1) for child in children if child.is_dir() and not child.name.startswith(".")]
+
+
+def parts_of(path: str | Path) -> list[str]:
+    """Return the parts of a path that holds several dictionaries, which follow `#`; nothing where it holds but one."""
+    place = Place(Path(path))
+    module = next((module for module in FORMATS.values() if module.detect(place).fits), None)
+    return [] if module is None else _parts(module, place)
 
 
 def _dictionaries_at(path: Path) -> list[Path]:

@@ -17,14 +17,20 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from inference.dictionaries.config import DamagedDictionary, DictionaryConfig, UnsupportedDictionary
+from inference.dictionaries.config import (
+    WITHOUT_DECODER,
+    WITHOUT_DIRECTIONS,
+    DamagedDictionary,
+    DictionaryConfig,
+    UnsupportedDictionary,
+)
 from inference.dictionaries.formats.tensors import ENCODERS, NEEDED, check_shapes, files_of, pieces, shape_of
 from inference.dictionaries.storage import SUFFIXES, Weights, damaged, open_weights
 from inference.digests import files_sha256
 from inference.errors import InvalidInput
 
 OVERRIDES = "facet.json"
-COMPETING = ("topk", "abstopk", "signed_topk", "groupmax", "codebook", "kron")
+COMPETING = ("topk", "abstopk", "signed_topk", "groupmax", "codebook", "kron", "router")
 PURSUITS = ("matching_pursuit", "fixed_pursuit", "nonnegative")
 BATCH_RULES = ("batchtopk", "matryoshka", "mutual_choice", "feature_choice")
 _OVERRIDE_TYPES = {
@@ -99,7 +105,9 @@ class Place:
         told = self.json(OVERRIDES) if self.has(OVERRIDES) else {}
         for name, value in told.items():
             kind = _OVERRIDE_TYPES.get(name)
-            if kind is None or not isinstance(value, (int, float) if kind is float else kind):
+            values = value if name == "input_scale" and isinstance(value, list) and value else [value]
+            allowed = (int, float) if kind is float else kind
+            if kind is None or not all(isinstance(one, allowed) for one in values):
                 raise UnsupportedDictionary(
                     f"{self.folder / OVERRIDES} has {name} {value!r}, which means nothing here.",
                     f"It may state {', '.join(f'{key} ({kind.__name__})' for key, kind in _OVERRIDE_TYPES.items())}.",
@@ -182,20 +190,24 @@ class Place:
         facts["options"] = self._options(weights, architecture, facts.get("options", {}), told)
         archetypal = "archetypes_fp" in tensors
         needed = ENCODERS.get(architecture, ("w_enc_fd",))
-        for canonical in ("points_po" if archetypal else "w_dec_fo", *needed, *NEEDED.get(architecture, ())):
+        aimless = architecture in WITHOUT_DIRECTIONS | WITHOUT_DECODER
+        directions = () if aimless else ("points_po" if archetypal else "w_dec_fo",)
+        for canonical in (*directions, *needed, *NEEDED.get(architecture, ())):
             if canonical not in tensors and (canonical != "threshold_f" or not _has_threshold(tensors, facts)):
                 raise damaged(weights.path, f"it has nothing that could be {canonical}", tensor=canonical)
         for path in files_of(weights, tensors):
             self.inside(path.name)
-        writes = "{archetypes_fp} @ {points_po}".format_map(tensors) if archetypal else tensors["w_dec_fo"]
+        reads = tensors[needed[0]] if needed else tensors["w_dec_fo"]
+        writes = "{archetypes_fp} @ {points_po}".format_map(tensors) if archetypal else tensors.get("w_dec_fo", reads)
         n_features, d_out = _sizes(weights, writes)
-        d_in = _sizes(weights, tensors[needed[0]])[1]
+        d_in = _sizes(weights, reads)[1]
         first = pieces(writes)[0]
         dtype = first.weights(weights).spans[first.name].dtype
         if self.overrides:
             facts["evidence"] = (*facts.get("evidence", ()), f"{OVERRIDES} states {', '.join(sorted(self.overrides))}.")
         if "input_scale" in told:
-            told["output_scale"] = told["input_scale"]
+            stated = told["input_scale"]
+            told["input_scale"] = told["output_scale"] = tuple(stated) if isinstance(stated, list) else stated
         config = DictionaryConfig(
             path=str(weights.path if by_file else self.folder) + (self.part and f"#{self.part}"),
             weights=str(weights.path),

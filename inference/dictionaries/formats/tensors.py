@@ -11,17 +11,19 @@ A mapping says for each canonical name which stored tensor it is:
     W_enc                       as it is
     W_enc.T                     the transpose of what is stored
     W_E[3].T, W_dec[:,3]        a part of it, at an index of its first or its second axis
-    W_dec[:,3:]                 what begins at an index of its second axis, flat but for the first
+    W_dec[:,3:5]                what lies between indices of its second axis, flat but for the first
     W_dec_3.safetensors:W_dec_3   in another file of the same folder
     W_D.0[0] | W_D.1[0]         several, side by side along the last axis
     W_left @ W_right            the product of two
+    b_E[0] + b_E[1]             the sum of several
 
 Encoders that are no one matrix have other tensors in the place of `w_enc_fd` (`ENCODERS`), and archetypal decoders in
 that of `w_dec_fo`: `archetypes_fp`, how much of each of the points `points_po` a row is made of, and `relax_fo`.
 
 Other tensors: `threshold_f` or `log_threshold_f`, one number also serving for all features; `log_gain_f`, `b_gate_f`
-and `b_magnitude_f` of gated dictionaries; `decode_scale_f`, which multiplies activations before decoding; `mean_d`, which in
-the model's own units is subtracted from inputs and added to outputs. `b_out_o` and `w_skip_do` may be as wide as one hook point: then they belong to the first.
+and `b_magnitude_f` of gated dictionaries; `decode_scale_f`, which multiplies activations before decoding; `mean_d`,
+which in the model's own units is subtracted from inputs and added to outputs. `b_out_o` and `w_skip_do` may be as wide
+as one hook point: then they belong to the first.
 """
 
 from __future__ import annotations
@@ -29,7 +31,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import zip_longest
 from math import prod
 from pathlib import Path
@@ -52,7 +53,7 @@ NEEDED = {
     "gated": ("log_gain_f", "b_gate_f", "b_magnitude_f"),
 }
 # Encoders, where they are not w_enc_fd; decoders without directions have none that is w_dec_fo.
-ENCODERS = {"kron": ("w_p_pd", "w_q_qd")}
+ENCODERS: dict[str, tuple[str, ...]] = {"kron": ("w_p_pd", "w_q_qd"), "neurons": ()}
 _FIRST_POINT_ONLY = ("b_out_o", "w_skip_do")
 _PIECE = re.compile(r"(?:(?P<file>[^:\[\]]+\.\w+):)?(?P<name>[^\[\]]+?)(?:\[(?P<at>[\d:,]+)\])?(?P<transposed>\.T)?")
 
@@ -73,10 +74,10 @@ class Piece:
     def shape(self, main: Weights) -> tuple[int, ...]:
         """Return its shape; raise DamagedDictionary where it is not there."""
         stored = self.weights(main).shape(self.name)
-        if len(stored) < len(self.at) or any(_first(i) >= n for i, n in zip(self.at, stored, strict=False)):
+        if len(stored) < len(self.at) or any(_last(i, n) >= n for i, n in zip(self.at, stored, strict=False)):
             raise damaged(main.path, f"{self.name} of shape {stored} has nothing at {self.at}", tensor=self.name)
         if self.at and isinstance(self.at[-1], slice):
-            return stored[0], (stored[1] - _first(self.at[1])) * prod(stored[2:])
+            return stored[0], len(range(*self.at[-1].indices(stored[1]))) * prod(stored[2:])
         kept = tuple(n for n, i in zip(stored, (*self.at, *[None] * len(stored)), strict=False) if i is None)
         return kept[::-1] if self.transposed else kept
 
@@ -86,7 +87,7 @@ class Piece:
 
 def pieces(expression: str) -> tuple[Piece, ...]:
     """Return the stored tensors that a mapping's value names."""
-    return tuple(_piece(text) for text in re.split(r" [|@] ", expression))
+    return tuple(_piece(text) for text in re.split(r" [|@+] ", expression))
 
 
 def shape_of(weights: Weights, expression: str) -> tuple[int, ...]:
@@ -97,6 +98,10 @@ def shape_of(weights: Weights, expression: str) -> tuple[int, ...]:
             raise damaged(weights.path, f"{expression} cannot be multiplied: their shapes are {left} and {right}")
         return left[0], right[1]
     shapes = [piece.shape(weights) for piece in pieces(expression)]
+    if " + " in expression:
+        if len(set(shapes)) > 1:
+            raise damaged(weights.path, f"{expression} cannot be added: their shapes are {shapes}")
+        return shapes[0]
     if len({shape[:-1] for shape in shapes}) > 1:
         raise damaged(weights.path, f"{expression} do not lie side by side: their shapes are {shapes}")
     return (*shapes[0][:-1], sum(shape[-1] for shape in shapes)) if shapes[0] else ()
@@ -124,17 +129,33 @@ def read_tensors(config: DictionaryConfig) -> dict[str, Tensor]:
 
     Two canonical names of one stored tensor share their memory.
     """
-    import torch
-
     weights = open_weights(config.weights_path)
     check_shapes(config, weights)
     read: dict[str, Tensor] = {}
     for expression in config.tensors.values():
         if expression not in read:
-            tensors = [piece.read(weights) for piece in pieces(expression)]
-            join = torch.linalg.multi_dot if " @ " in expression else partial(torch.cat, dim=-1)
-            read[expression] = tensors[0] if len(tensors) == 1 else join(tensors)
+            read[expression] = _read(weights, expression)
     return {canonical: read[expression] for canonical, expression in config.tensors.items()}
+
+
+def _read(weights: Weights, expression: str) -> Tensor:
+    """Return what a mapping's value names; of several tensors no more than one is held beside the result."""
+    import torch
+
+    found = pieces(expression)
+    if len(found) == 1:
+        return found[0].read(weights)
+    if " @ " in expression:
+        return torch.linalg.multi_dot([piece.read(weights) for piece in found])
+    if " + " in expression:
+        return torch.stack([piece.read(weights) for piece in found]).sum(0)
+    joined = torch.empty(shape_of(weights, expression))
+    start = 0
+    for piece in found:
+        part = piece.read(weights)
+        joined[..., start : start + part.shape[-1]] = part
+        start += part.shape[-1]
+    return joined
 
 
 def files_of(weights: Weights, tensors: Mapping[str, str]) -> list[Path]:
@@ -172,8 +193,12 @@ def _piece(text: str) -> Piece:
 def _index(text: str) -> int | slice | None:
     if text == ":":
         return None
-    return slice(int(text[:-1]), None) if text.endswith(":") else int(text)
+    first, between, last = text.partition(":")
+    return slice(int(first or 0), int(last) if last else None) if between else int(first)
 
 
-def _first(index: int | slice | None) -> int:
-    return index.start if isinstance(index, slice) else index or 0
+def _last(index: int | slice | None, n: int) -> int:
+    """Return the last index of an axis that is meant."""
+    if isinstance(index, slice):
+        return max(index.start, n - 1 if index.stop is None else index.stop - 1)
+    return index or 0

@@ -313,10 +313,29 @@ def snmf(folder: Path, draw: Draw, name: str) -> Written:
 
 
 def solve_nonnegative(w_df: Tensor, x_td: Tensor) -> Tensor:
-    """Return the nonnegative coefficients of least squares, by SciPy's active sets."""
-    from scipy.optimize import nnls
-
-    return torch.stack([torch.from_numpy(nnls(w_df.numpy(), x_d.numpy())[0]) for x_d in x_td])
+    """Return the nonnegative coefficients of least squares: Lawson and Hanson's active sets, one factor at a time."""
+    a_tf = x_td.new_zeros(len(x_td), w_df.shape[1])
+    for x_d, a_f in zip(x_td, a_tf, strict=True):
+        chosen: list[int] = []
+        while True:
+            gain_f = w_df.T @ (x_d - w_df @ a_f)
+            gain_f[chosen] = -torch.inf
+            if gain_f.max() <= 1e-9:
+                break
+            chosen.append(int(gain_f.argmax()))
+            while True:
+                solved = torch.linalg.lstsq(w_df[:, chosen], x_d[:, None]).solution[:, 0]
+                if (solved > 0).all():
+                    break
+                # As far towards the solution as all coefficients stay nonnegative; who reaches zero leaves.
+                before = a_f[chosen]
+                shares = torch.where(solved > 0, torch.inf, before / (before - solved))
+                moved = before + shares.min() * (solved - before)
+                moved[shares.argmin()] = 0
+                a_f[chosen] = moved
+                chosen = [index for index, value in zip(chosen, moved.tolist(), strict=True) if value > 0]
+            a_f[chosen] = solved
+    return a_tf
 
 
 @case("checkpoint", "standard", "topk", "transcoder")
@@ -345,6 +364,33 @@ def checkpoint(folder: Path, draw: Draw, name: str) -> Written:
         decode=lambda a_tf, x_td: a_tf @ w["W_dec"] + w["b_dec_out" if transcodes else "b_dec"],
         facts={"hook_in": cfg["hook_point"], "hook_out": "blocks.4.hook_mlp_out", "context_size": 64},
     )
+
+
+@case("own_model", "neurons", "experts")
+def own_model(folder: Path, draw: Draw, name: str) -> Written:
+    told = {"neurons": {"model_type": "phi"}, "experts": {"model_type": "olmoe", "num_experts_per_tok": K}}[name]
+    if name == "neurons":
+        tensors = {"fc2.weight": draw.decoder().T, "fc2.bias": draw.bias(D)}
+    else:
+        tensors = {"gate.weight": draw.encoder().T}
+    write_json(folder / "config.json", told | {"max_position_embeddings": 64})
+    w = save(folder / "model.safetensors", {f"model.layers.2.mlp.{key}": value for key, value in tensors.items()})
+    w = {key.removeprefix("model.layers.2.mlp."): value for key, value in w.items()}
+    path = Path(f"{folder}#{name}:2")
+    if name == "neurons":
+        return Written(
+            path=path,
+            encode=lambda x_td: x_td,
+            decode=lambda a_tf, x_td: a_tf @ w["fc2.weight"].T + w["fc2.bias"],
+            facts={"hook_in": "blocks.2.mlp.hook_post", "hook_out": "blocks.2.hook_mlp_out", "context_size": 64},
+            dense=True,
+            d_in=F,
+        )
+
+    def encode(x_td: Tensor) -> Tensor:
+        return top((x_td @ w["gate.weight"].T).softmax(dim=1), K)
+
+    return Written(path=path, encode=encode, decode=None, facts={"hook_in": "blocks.2.mlp.hook_in", "decodes": False})
 
 
 VARIANTS: dict[str, Case] = {

@@ -5,13 +5,12 @@ The formulas take the tensors as they lie in the files, by their published defin
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tests.inference.dictionaries import lab_layouts, plain_layouts
+from tests.inference.dictionaries import lab_layouts, llamascopium_layouts, plain_layouts, set_layouts
 from tests.inference.dictionaries.writing import (
     CASES,
     D_OUT,
@@ -26,6 +25,7 @@ from tests.inference.dictionaries.writing import (
     pursue,
     save,
     top,
+    variant,
     write_json,
 )
 
@@ -452,10 +452,6 @@ def dictionary_learning(folder: Path, draw: Draw, name: str) -> Written:
     return Written(path=path, encode=encode, decode=lambda a_tf, x_td: a_tf @ dec_fd + b_out_d, facts=facts)
 
 
-def variant(write: Callable[..., Written], name: str, **options: object) -> Case:
-    return lambda folder, draw: write(folder, draw, name, **options)
-
-
 # Settings of a layout that change what is computed or where, beside its architectures.
 VARIANTS: dict[str, Case] = {
     "sparsify-transcoder": variant(sparsify, "topk", transcode=True),
@@ -468,4 +464,6 @@ VARIANTS: dict[str, Case] = {
     "goodfire-without-biases": variant(goodfire, "topk", biases=False),
     **lab_layouts.VARIANTS,
     **plain_layouts.VARIANTS,
+    **set_layouts.VARIANTS,
+    **llamascopium_layouts.VARIANTS,
 }

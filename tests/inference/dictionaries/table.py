@@ -29,17 +29,18 @@ threshold), `batchtopk`, `matryoshka`, `mutual_choice` and `feature_choice` (wit
 `topk`, behind a ReLU; `signed_topk` and `abstopk`, without one, by value and by magnitude; `groupmax`; `top_afa`, as
 many features as match the input's length; `kron`, pairs of base features; `codebook`, the nearest codes;
 `matching_pursuit` (SAELens) and `fixed_pursuit` (ITDA, overcomplete); `nonnegative`, least squares against factors;
-`variational`, the mean path; `linear`, everything as it is. Transcoders and skip connections go with any of them.
+`variational`, the mean path; `linear`, everything as it is; `neurons` and `router`, what a model has itself.
+Transcoders and skip connections go with any of them.
 """
 NOT_READ = """
 ## What files leave out
 
 `facet.json` beside the weights states it: `hook_in`, `hook_out`, `model_name`, `k`, `context_size`, `prepend_bos`;
-`input_scale`, the factor that inputs were scaled by in training; `threshold`, where training saved none, or `batch_rule`
-to let features compete across the tokens that are encoded together, as in training; `dict_class`, for files of
-dictionary_learning, InterPLM and overcomplete that may be two things; `centred`, whether TransformerLens had centred the
-weights of the model that a dictionary was trained on, as for GPT-2's `res-jb`. Where a config says so itself, or the
-file does, inputs are centred.
+`input_scale`, the factor that inputs were scaled by in training; `threshold`, where training saved none, or
+`batch_rule` to let features compete across the tokens that are encoded together, as in training; `dict_class`, for
+files of dictionary_learning, InterPLM and overcomplete that may be two things; `centred`, whether TransformerLens had
+centred the weights of the model that a dictionary was trained on, as for GPT-2's `res-jb`. Where a config says so
+itself, or the file does, inputs are centred.
 
 ## Not read
 

@@ -22,14 +22,17 @@ D, D_OUT, F, K = 24, 17, 105, 7
 class Written:
     """A dictionary on disk, and what it should compute: `encode(x_td)` and `decode(a_tf, x_td)`, in float64.
 
+    Without `decode` it only reads. Inputs are `d_in` wide.
+
     `facts` are attributes that its config should have. In a `dense` one every feature fires at every token.
     """
 
     path: Path
     encode: Callable[[Tensor], Tensor]
-    decode: Callable[[Tensor, Tensor], Tensor]
+    decode: Callable[[Tensor, Tensor], Tensor] | None
     facts: dict[str, object] = field(default_factory=dict)
     dense: bool = False
+    d_in: int = D
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,11 @@ def case(layout: str, *architectures: str) -> Callable:
         return write
 
     return register
+
+
+def variant(write: Callable[..., Written], name: str, **options: object) -> Case:
+    """Return a writer with options, for what one name can hold beside its case."""
+    return lambda folder, draw: write(folder, draw, name, **options)
 
 
 def top(h_tf: Tensor, k: int, key_tf: Tensor | None = None) -> Tensor:

@@ -1,27 +1,33 @@
 """Every write: keyword-only functions, each in a transaction, that raise inference.errors.FacetError."""
 
 from features.services import (
+    additions,
     comments,
     corpora,
     dashboards,
     dictionaries,
     evaluations,
     explanations,
+    imports,
     lists,
     models,
     runs,
+    shards,
     votes,
 )
 
 __all__ = [
+    "additions",
     "comments",
     "corpora",
     "dashboards",
     "dictionaries",
     "evaluations",
     "explanations",
+    "imports",
     "lists",
     "models",
     "runs",
+    "shards",
     "votes",
 ]

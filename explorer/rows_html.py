@@ -95,7 +95,7 @@ def _table_row(row: FeatureRow) -> str:
         label = f'<span class="muted">{"no label yet" if row.firing_count else "silent in the build"}</span>'
     density, maximum = percent(row.density), figure(row.maximum)
     return (
-        f'<tr data-row><td class="numbers muted c-index">{row.index}</td>\n'
+        f'<tr data-row><td class="numbers muted c-index">{row.index}{_group(row.group)}</td>\n'
         f'<td><a class="cover label" href="{escape(row.url)}">{label}</a>\n'
         f'<span class="on-phone small muted">{density} · max {maximum}</span></td>\n'
         f'<td class="c-peaks"><span class="chips">{"".join(map(chip, row.peak_tokens[:4]))}</span></td>\n'
@@ -104,6 +104,12 @@ def _table_row(row: FeatureRow) -> str:
         f"{meter(density_width(row.density))}</span></td>\n"
         f'<td class="n c-max">{maximum}</td></tr>\n'
     )
+
+
+def _group(group: int | None) -> str:
+    if group is None:
+        return ""
+    return f'<span class="level" title="nested group {group}; 0 is the most general">g{group}</span>'
 
 
 def example(row: ExampleCard, maximum: float) -> SafeString:

@@ -22,14 +22,47 @@ ACTIVE = frozenset({"queued", "running"})
 
 
 def create_build(
-    *, model: str, sources: Sequence[str], corpus: str, user: AbstractBaseUser, n_tokens: int | None = None
+    *,
+    model: str,
+    sources: Sequence[str],
+    corpus: str,
+    user: AbstractBaseUser,
+    n_tokens: int | None = None,
+    context_size: int | None = None,
 ) -> RunCard:
     """Store a build of some or all sources of a model, and send it to the batch workers once it is committed."""
     cards = asks.chosen_sources(model, sources)
     size = {} if n_tokens is None else {"n_tokens": n_tokens}
     with transaction.atomic():
-        run_id = services.runs.create_build(dictionaries=[card.id for card in cards], corpus=corpus, user=user, **size)
-        transaction.on_commit(lambda: _send(run_id))
+        run_id = services.runs.create_build(
+            dictionaries=[card.id for card in cards], corpus=corpus, user=user, context_size=context_size, **size
+        )
+        transaction.on_commit(lambda: send(run_id))
+    return selectors.run(run_id)
+
+
+def create_evaluation(
+    *,
+    model: str,
+    sources: Sequence[str],
+    corpus: str,
+    user: AbstractBaseUser,
+    n_tokens: int | None = None,
+    split: str = "test",
+    context_size: int | None = None,
+) -> RunCard:
+    """Store a measurement of some or all sources of a model, and send it to the batch workers."""
+    cards = asks.chosen_sources(model, sources)
+    with transaction.atomic():
+        run_id = services.evaluations.create(
+            dictionaries=[card.id for card in cards],
+            corpus=corpus,
+            n_tokens=services.evaluations.N_TOKENS if n_tokens is None else n_tokens,
+            split=split,
+            context_size=context_size,
+            user=user,
+        )
+        transaction.on_commit(lambda: send(run_id))
     return selectors.run(run_id)
 
 
@@ -43,7 +76,7 @@ def resume_run(run_id: int) -> RunCard:
     """Queue a run again that failed, was cancelled, or lost its worker."""
     with transaction.atomic():
         services.runs.resume(run=run_id)
-        transaction.on_commit(lambda: _send(run_id))
+        transaction.on_commit(lambda: send(run_id))
     return selectors.run(run_id)
 
 
@@ -55,7 +88,8 @@ def _look(run_id: int) -> RunCard:
         live.release_database()
 
 
-def _send(run_id: int) -> None:
+def send(run_id: int) -> None:
+    """Send a stored run to the batch workers; while Valkey is away an idle worker finds it by itself."""
     try:
         live.enqueue_run(run_id)
     except live.ValkeyGone as error:

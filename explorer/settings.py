@@ -39,6 +39,11 @@ def _secret_key() -> str:
         return path.read_text()
 
 
+def _place(said: str) -> str:
+    """Return a folder's whole path, or a URL as it is."""
+    return said if "://" in said else str(Path(said).resolve())
+
+
 # --- Web -------------------------------------------------------------------------------------------------------------
 DEBUG = env.bool("FACET_DEBUG", default=False)
 SECRET_KEY = env.str("FACET_SECRET_KEY", default="") or _secret_key()
@@ -146,8 +151,11 @@ WHITENOISE_AUTOREFRESH = DEBUG
 DATABASES = {
     "default": addresses.database(env.str("DATABASE_URL", default="") or addresses.recorded(FACET_LOCAL).database_url)
 }
+# Every statement here is short: workers and compiled expressions cost it more than they save.
+_SESSION = "-c jit=off -c max_parallel_workers_per_gather=0 -c work_mem=16MB"
 DATABASES["default"]["OPTIONS"] |= {
     "connect_timeout": 3,
+    "options": f"{DATABASES['default']['OPTIONS'].get('options', '')} {_SESSION}".strip(),
     # A page waits at most `timeout` seconds for a connection, then says that Postgres is away. The short
     # `reconnect_timeout` makes the pool try afresh at the next page, not at the end of a long back-off.
     "pool": {
@@ -200,8 +208,12 @@ FACET_ENGINE_BYTES = env.int("FACET_ENGINE_BYTES", default=8 * 1024**3)
 FACET_LIVE_QUEUE = env.int("FACET_LIVE_QUEUE", default=32)
 # Threads of torch in a worker; 0 leaves torch's own choice.
 FACET_THREADS = env.int("FACET_THREADS", default=0)
-# Where a build keeps the shards that it has finished; workers that share a build must share this folder.
-FACET_BUILDS = Path(env.str("FACET_BUILDS", default=str(FACET_LOCAL / "builds"))).resolve()
+# Where a build keeps contexts and finished shards: a folder or an fsspec URL, the same for all workers that share it.
+FACET_BUILDS = _place(env.str("FACET_BUILDS", default="") or str(FACET_LOCAL / "builds"))
+# Bytes that each worker may take for a build.
+FACET_BUILD_MEMORY = env.int("FACET_BUILD_MEMORY", default=4 * 1024**3)
+# Folders from which every account may add models, dictionaries and text; staff may add from anywhere, and from a hub.
+FACET_ADD_FOLDERS = [Path(folder).expanduser().resolve() for folder in env.list("FACET_ADD_FOLDERS", default=[])]
 
 # --- Logging ---------------------------------------------------------------------------------------------------------
 LOGGING_CONFIG = "logging.config.dictConfig"

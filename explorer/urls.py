@@ -6,7 +6,20 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from explorer.views import annotations, api_page, documents, features, home, lists, models, patterns, search, sources
+from explorer.views import (
+    add,
+    annotations,
+    api_page,
+    documents,
+    features,
+    home,
+    lists,
+    models,
+    patterns,
+    runs,
+    search,
+    sources,
+)
 
 handler400 = "explorer.errors.bad_request"
 handler403 = "explorer.errors.forbidden"
@@ -21,8 +34,14 @@ urlpatterns = [
     path("", include("explorer.views.live_urls")),
     path("api", api_page.api_page, name="api"),
     path("search", search.search, name="search"),
+    path("add", RedirectView.as_view(pattern_name="add_dictionary", query_string=True), name="add"),
+    path("add/dictionary", add.dictionary, name="add_dictionary"),
+    path("add/model", add.model, name="add_model"),
+    path("add/corpus", add.corpus, name="add_corpus"),
+    path("add/download", add.download, name="add_download"),
     path("lists", lists.Lists.as_view(), name="lists"),
     path("lists/<int:list_id>", lists.OneList.as_view(), name="list"),
+    path("corpora/<slug:corpus>", documents.corpus, name="corpus"),
     path("corpora/<slug:corpus>/<int:ordinal>", documents.document, name="document"),
     path(
         "accounts/login", LoginView.as_view(template_name="login.html", redirect_authenticated_user=True), name="login"
@@ -34,6 +53,7 @@ urlpatterns = [
     path("<slug:model>", models.model, name="model"),
     path("<slug:model>/<slug:source>", sources.source, name="source"),
     path("<slug:model>/<slug:source>/rail", features.feature_rail, name="feature_rail"),
+    path("<slug:model>/<slug:source>/evaluate", runs.evaluation_create, name="evaluation_create"),
     path("<slug:model>/<slug:source>/random", features.random_feature, name="random_feature"),
     path(ADDRESS, features.feature, name="feature"),
     path(f"{ADDRESS}/examples", features.feature_examples, name="feature_examples"),

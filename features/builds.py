@@ -1,111 +1,267 @@
-"""Builds: from a stored run to dashboards that pages read. Needs torch: only workers and commands import it."""
+"""Builds: from a stored run to dashboards that pages read. Needs torch: only workers and commands import it.
+
+Any number of processes may work on a build. The first reads the corpus and plans the shards; each takes shards whose
+lock it gets (features.holds) as long as there are some; the one that finds all made adds them up and stores the result.
+Who comes later, or again after a crash, goes on from what is there.
+"""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+import time
+from collections import Counter
 from typing import Any
 
+import structlog
 from django.conf import settings
 from django.db import close_old_connections, connection
 
 from features import services
-from features.jobs import Reporter, Watcher, carry_out, silent
+from features.holds import Parts
+from features.jobs import REPORT_SECONDS, Crew, Reporter, Watcher, carry_out, silent
+from features.keyless import ExplanationFile
 from features.models import Dictionary, Document, Run
-from features.services.explanations import MethodExplanation
-from inference.dashboards import run_pass
+from features.services.shards import ShardFailed
 from inference.dashboards.corpus import Cancelled
-from inference.dashboards.results import DocumentRef, PassResult, Progress
+from inference.dashboards.partials import joined, remove, trim
+from inference.dashboards.passes import SHARD_TOKENS, Pass
+from inference.dashboards.results import DocumentRef, Progress
 from inference.dictionaries import load_dictionary
-from inference.errors import Conflict, NotFound
-from inference.explanations import explain
+from inference.errors import Conflict, FacetError, InvalidInput, NotFound
 from inference.language_models import LanguageModel, load_language_model
 
-# What a killed build loses at most.
-SHARD_TOKENS = 131_072
+log = structlog.get_logger(__name__)
+
+# Corpora that stay tokenised on disk.
+KEPT_CONTEXTS = 8
+# Documents without a context that a run lists.
+LISTED = 1000
 
 
-def run_build(run_id: int, *, watch: Watcher = silent) -> None:
-    """Carry a build out, from the shards that an earlier attempt finished (features.jobs)."""
-    carry_out(run_id, _build, watch=watch)
+def run_build(run_id: int, *, watch: Watcher = silent, crew: Crew | None = None) -> None:
+    """Take part in a build until there is nothing to do for this process (features.jobs)."""
+
+    def job(run: Run, reporter: Reporter) -> bool:
+        with Parts(run.pk) as parts:
+            return _Participant(run, reporter, parts, crew or Crew()).take_part()
+
+    carry_out(run_id, job, watch=watch)
 
 
-def workdir(run: Run) -> Path:
-    """Return where a run keeps its shards."""
-    return Path(settings.FACET_BUILDS) / f"run-{run.pk}"
+def workdir(run: Run) -> str:
+    """Return where a run keeps its shards: a folder, or an fsspec URL."""
+    return joined(settings.FACET_BUILDS, f"run-{run.pk}")
 
 
-def _build(run: Run, reporter: Reporter) -> None:
-    dictionaries = list(run.dictionaries.select_related("model").order_by("layer", "source"))
-    if not dictionaries or run.corpus is None:
-        raise NotFound("What this run was to build is gone.", "Start another build.")
-    model = load_model_of(dictionaries[0].model)
-    loaded = {row.source: load_dictionary_of(row, model) for row in dictionaries}
-    folder = workdir(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    result = run_pass(
-        model,
-        loaded,
-        [
-            DocumentRef(ordinal=row.ordinal, name=row.name, path=row.path, split=row.split)
-            for row in Document.objects.filter(corpus=run.corpus).order_by("ordinal")
-        ],
-        workdir=folder,
-        n_tokens=run.params["n_tokens"],
-        context_size=run.params["context_size"],
-        shard_tokens=run.params.get("shard_tokens") or SHARD_TOKENS,
-        progress=reporter,
-        should_stop=reporter.should_stop,
-    )
-    _say_what_was_read(result, reporter)
-    _store(run, dictionaries, model, result, reporter)
-    shutil.rmtree(folder, ignore_errors=True)
+def documents_of(corpus: Any) -> list[DocumentRef]:
+    """Return the documents of a corpus, in order."""
+    columns = ("ordinal", "name", "path", "split", "sha256", "start", "n_bytes", "field")
+    rows = Document.objects.filter(corpus=corpus).order_by("ordinal").values_list(*columns)
+    return [DocumentRef(**dict(zip(columns, row, strict=True))) for row in rows.iterator(chunk_size=5000)]
 
 
-def _store(
-    run: Run, dictionaries: list[Dictionary], model: LanguageModel, result: PassResult, reporter: Reporter
-) -> None:
-    # The pass may have taken longer than a connection may live.
-    if not connection.in_atomic_block:
-        close_old_connections()
-    vocabulary = model.vocabulary()
-    explanations: dict[int, dict[str, list[MethodExplanation]]] = {}
-    for number, row in enumerate(dictionaries):
-        reporter(Progress(phase="explain", done=number, total=len(dictionaries), unit="dictionaries"))
-        explanations[row.pk] = by_method(explain(result.dashboards[row.source], vocabulary, result.contexts))
-    reporter(Progress(phase="explain", done=len(dictionaries), total=len(dictionaries), unit="dictionaries"))
+class _Participant:
+    """This process's part in a build."""
 
-    def stored(done: int, total: int) -> None:
-        reporter(Progress(phase="store", done=done, total=total, unit="rows"))
-        if reporter.should_stop():
+    def __init__(self, run: Run, reporter: Reporter, parts: Parts, crew: Crew) -> None:
+        self.run, self.reporter, self.parts, self.crew = run, reporter, parts, crew
+        self.started = time.perf_counter()
+
+    def take_part(self) -> bool:
+        """Do what there is to do; return whether the run is over."""
+        if services.shards.fingerprint(self.run.pk) and not self._has_work():
+            return False
+        dictionaries = list(self.run.dictionaries.select_related("model").order_by("layer", "source"))
+        if not dictionaries or self.run.corpus is None:
+            raise NotFound("What this run was to build is gone.", "Start another build.")
+        running = self._load(dictionaries)
+        if running is None or not self._prepare(running):
+            return False
+        while (number := self._next()) is not None:
+            self._make(running, number)
+        if not services.shards.all_done(self.run.pk):
+            if not self.parts.others():
+                self.crew.invite(1)
+            return False
+        with self.parts.conducting() as conducting:
+            if not conducting or not Run.objects.filter(id=self.run.pk, state=Run.State.RUNNING).exists():
+                return False
+            _Finish(self.run, dictionaries, running, self.reporter, self.started).store()
+        return True
+
+    def _load(self, dictionaries: list[Dictionary]) -> Pass | None:
+        """Load what a pass needs; None where that fails here alone, and others go on."""
+        try:
+            model = load_model_of(dictionaries[0].model)
+            params = self.run.params
+            return Pass(
+                model,
+                {row.source: load_dictionary_of(row, model) for row in dictionaries},
+                documents_of(self.run.corpus),
+                workdir=workdir(self.run),
+                contexts_dir=joined(settings.FACET_BUILDS, "contexts"),
+                n_tokens=params["n_tokens"],
+                context_size=params["context_size"],
+                shard_tokens=params.get("shard_tokens") or SHARD_TOKENS,
+                memory=params.get("memory") or settings.FACET_BUILD_MEMORY,
+            )
+        except FacetError as error:
+            if not self.parts.others():
+                raise
+            self.reporter.say(f"{self.crew.name} cannot take part: {error.cause}")
+            return None
+
+    def _prepare(self, running: Pass) -> bool:
+        """Read the corpus and plan the shards, unless that was done; tell whether this process may make some."""
+        with self.parts.conducting() as conducting:
+            if conducting:
+                running.read(self.reporter, self.reporter.should_stop)
+                planned = services.shards.fingerprint(self.run.pk)
+                if planned != running.fingerprint and not (planned and self.parts.others()):
+                    self._plan(running)
+            elif not running.find():
+                return False
+        planned = services.shards.fingerprint(self.run.pk)
+        if planned and planned != running.fingerprint:
+            self.reporter.say(f"{self.crew.name} would compute other digits (another device or version): it stays out.")
+        return planned == running.fingerprint
+
+    def _plan(self, running: Pass) -> None:
+        index = running.index
+        made = {number for number in range(running.n_shards) if running.is_made(number)}
+        n_tokens = [index.text_tokens(number + 1) - index.text_tokens(number) for number in range(running.n_shards)]
+        services.shards.plan(run=self.run.pk, fingerprint=running.fingerprint, n_tokens=n_tokens, made=made)
+        self._say_what_was_read(running, len(made))
+        wanted = min(len(n_tokens) - len(made), len(set(self.crew.workers()) - {self.crew.name}))
+        if wanted > 0:
+            self.crew.invite(wanted)
+
+    def _say_what_was_read(self, running: Pass, n_made: int) -> None:
+        index = running.index
+        self.reporter.say(
+            f"Read {index.n_tokens:,} tokens in {index.n_contexts:,} contexts; {n_made} of {running.n_shards} shards"
+            " were there already."
+        )
+        if index.skipped:
+            reasons = Counter(document.reason for document in index.skipped)
+            said = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+            self.reporter.say(f"{len(index.skipped):,} documents gave no context: {said}.")
+
+    def _has_work(self) -> bool:
+        return services.shards.all_done(self.run.pk) or any(self._may_take(row) for row in self._open())
+
+    def _open(self) -> list[Any]:
+        return services.shards.open_shards(self.run.pk)
+
+    def _may_take(self, row: Any) -> bool:
+        return not services.shards.is_left(row, self.crew.name, self.crew.workers() if row.failures else ())
+
+    def _next(self) -> int | None:
+        """Take a shard up and return its number; None where there is none for this process. Raises Cancelled."""
+        if self.reporter.should_stop():
+            raise Cancelled
+        for row in self._open():
+            if self._may_take(row) and self.parts.take(row.number):
+                try:
+                    if services.shards.begin(run=self.run.pk, number=row.number, worker=self.crew.name):
+                        return row.number
+                except ShardFailed:
+                    self.parts.give_back(row.number)
+                    raise
+                self.parts.give_back(row.number)
+        return None
+
+    def _make(self, running: Pass, number: int) -> None:
+        """Make a shard; what goes wrong is recorded for another attempt, unless no attempt could do better."""
+        message = f"shard {number + 1} of {running.n_shards}"
+        reported = 0.0
+
+        def on_tokens(done: int) -> None:
+            nonlocal reported
+            if (now := time.monotonic()) - reported >= REPORT_SECONDS:
+                reported = now
+                total = services.shards.report(run=self.run.pk, number=number, done=done)
+                self.reporter(running.encoding(total, message))
+
+        try:
+            if not running.is_made(number):
+                running.make(number, on_tokens, self.reporter.should_stop)
+        except Cancelled:
+            services.shards.put_back(run=self.run.pk, number=number)
+            raise
+        except InvalidInput:
+            raise
+        except Exception as error:
+            log.exception("A shard failed.", run=self.run.pk, shard=number)
+            cause = error.cause if isinstance(error, FacetError) else f"{type(error).__name__}: {error}"
+            services.shards.fail(run=self.run.pk, number=number, worker=self.crew.name, error=cause)
+            self.reporter.say(f"Shard {number + 1} failed on {self.crew.name}, and is tried again: {cause}")
+        else:
+            services.shards.finish(run=self.run.pk, number=number)
+        finally:
+            self.parts.give_back(number)
+        total = services.shards.report(run=self.run.pk, number=number, done=self._done_of(number))
+        self.reporter(running.encoding(total, message))
+
+    def _done_of(self, number: int) -> int:
+        return self.run.shards.values_list("done", flat=True).get(number=number)
+
+
+class _Finish:
+    """Adding the shards up and storing what came out, one dictionary at a time; readers see all at once."""
+
+    def __init__(
+        self, run: Run, dictionaries: list[Dictionary], running: Pass, reporter: Reporter, started: float
+    ) -> None:
+        self.run, self.dictionaries, self.running, self.reporter = run, dictionaries, running, reporter
+        self.started = started
+
+    def store(self) -> None:
+        running, rows = self.running, {row.source: row for row in self.dictionaries}
+        contexts, vocabulary = running.contexts(), running.model.vocabulary()
+        explanations, stats = {}, {}
+        for number, dashboard in enumerate(running.finish(contexts, self.reporter, self.reporter.should_stop)):
+            # What came before may have taken longer than a connection may live.
+            if not connection.in_atomic_block:
+                close_old_connections()
+            row = rows[dashboard.source]
+            self._at("explain", number)
+            explanations[row.pk] = ExplanationFile.of(dashboard, vocabulary, contexts)
+            self._at("store", number)
+            stats[row.pk] = services.dashboards.fill(dictionary=row.pk, dashboard=dashboard, contexts=contexts)
+        tokenization = services.dashboards.store_contexts(
+            corpus=self.run.corpus_id,
+            model=self.dictionaries[0].model_id,
+            context_size=self.run.params["context_size"],
+            contexts=contexts,
+        )
+        self._at("store", len(rows))
+        measurements = running.measurements(time.perf_counter() - self.started)
+        measurements["workers"] = len(set(self.run.shards.exclude(worker="").values_list("worker", flat=True))) or 1
+        facts = {"run": self.run.pk, "provenance": running.provenance(), "measurements": measurements}
+        services.dashboards.publish(
+            tokenization=tokenization,
+            stats={dictionary: figures | facts for dictionary, figures in stats.items()},
+            explanations=explanations,
+            has_token_features=True,
+        )
+        self._record()
+        remove(workdir(self.run))
+        trim(joined(settings.FACET_BUILDS, "contexts"), KEPT_CONTEXTS)
+
+    def _at(self, phase: str, done: int) -> None:
+        total = len(self.dictionaries)
+        self.reporter(Progress(phase=phase, done=done, total=total, unit="dictionaries"))
+        if self.reporter.should_stop():
             raise Cancelled
 
-    services.dashboards.attach(
-        corpus=run.corpus_id,
-        model=dictionaries[0].model_id,
-        context_size=run.params["context_size"],
-        contexts=result.contexts,
-        dashboards={row.pk: result.dashboards[row.source] for row in dictionaries},
-        explanations=explanations,
-        facts={
-            "run": run.pk,
-            "provenance": dict(result.provenance),
-            "measurements": dict(result.measurements),
-        },
-        progress=stored,
-    )
-    services.runs.record(run=run.pk, result={"links": [f"/{row.model.slug}/{row.source}" for row in dictionaries]})
-
-
-def by_method(explanations: list[Any]) -> dict[str, list[MethodExplanation]]:
-    """Return the explanations of features 0, 1, ... by method, without empty ones."""
-    methods: dict[str, list[MethodExplanation]] = {}
-    for index, explanation in enumerate(explanations):
-        if explanation is not None and explanation.text:
-            methods.setdefault(explanation.method, []).append(
-                MethodExplanation(index, explanation.text, dict(explanation.evidence))
-            )
-    return methods
+    def _record(self) -> None:
+        skipped = self.running.index.skipped
+        result = {
+            "links": [f"/{row.model.slug}/{row.source}" for row in self.dictionaries],
+            "n_skipped": len(skipped),
+            "skipped": [{"ordinal": document.ordinal, "reason": document.reason} for document in skipped[:LISTED]],
+        }
+        services.runs.record(run=self.run.pk, result=result)
 
 
 def load_model_of(row: Any) -> LanguageModel:
@@ -132,15 +288,3 @@ def load_dictionary_of(row: Dictionary, model: LanguageModel) -> Any:
             source=row.source,
         )
     return dictionary
-
-
-def _say_what_was_read(result: PassResult, reporter: Reporter) -> None:
-    measured = result.measurements
-    reporter.say(
-        f"Read {result.contexts.n_tokens:,} tokens in {len(result.contexts):,} contexts,"
-        f" {measured['tokens_per_second']:,.0f} a second; {measured['resumed_shards']} of {measured['shards']} shards"
-        " were there already."
-    )
-    if result.skipped:
-        reasons = ", ".join(sorted({document.reason for document in result.skipped}))
-        reporter.say(f"{len(result.skipped)} documents gave no context ({reasons}), such as {result.skipped[0].name}.")

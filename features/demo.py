@@ -114,7 +114,8 @@ def _account() -> str:
     if users.filter(username=ACCOUNT).exists():
         return ""
     password = secrets.token_urlsafe(9)
-    users.create_user(ACCOUNT, password=password)
+    # Staff: on a machine of one's own, its owner may add what lies on it.
+    users.create_user(ACCOUNT, password=password, is_staff=True)
     return password
 
 

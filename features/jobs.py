@@ -7,14 +7,18 @@ Jobs need torch or a network: only workers and commands call them.
 
 from __future__ import annotations
 
+import os
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from importlib import import_module
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection
 
 from features import services
+from features.holds import SHARED
 from features.models import Run
 from inference.dashboards.corpus import Cancelled
 from inference.dashboards.results import Progress
@@ -23,7 +27,7 @@ from inference.errors import FacetError
 log = structlog.get_logger(__name__)
 
 REPORT_SECONDS = 1.0
-# `module:function` of each kind; the function takes the run's id, and `watch` by name.
+# `module:function` of each kind; the function takes the run's id, and `watch` by name; of shared runs, `crew` too.
 WORK: dict[str, str] = {
     Run.Kind.BUILD: "features.builds:run_build",
     Run.Kind.EVALUATION: "features.evaluations:run_evaluation",
@@ -32,25 +36,38 @@ WORK: dict[str, str] = {
     Run.Kind.EXPORT: "features.exports:run_export",
 }
 Watcher = Callable[[Progress, float | None], None]
-Job = Callable[[Run, "Reporter"], None]
+# Returns False where the run goes on without this process.
+Job = Callable[[Run, "Reporter"], bool | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """This process by name, and who may share a run with it: a command is alone."""
+
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    # The names of all living workers that could take part.
+    workers: Callable[[], Collection[str]] = tuple
+    # Asks for so many more to come.
+    invite: Callable[[int], None] = lambda count: None
 
 
 def silent(progress: Progress, rate: float | None) -> None:
     """Watch nothing."""
 
 
-def work(run_id: int, *, watch: Watcher = silent) -> None:
-    """Carry out a run of any kind; the process must hold it (features.holds)."""
+def work(run_id: int, *, watch: Watcher = silent, crew: Crew | None = None) -> None:
+    """Carry out a run of any kind, or take part in one that is shared; the process must hold it (features.holds)."""
     kind = Run.objects.filter(id=run_id).values_list("kind", flat=True).first()
     if kind is None:
         log.warning("There is no such run.", run=run_id)
         return
     module, _, function = WORK[kind].partition(":")
-    getattr(import_module(module), function)(run_id, watch=watch)
+    shared = {"crew": crew or Crew()} if kind in SHARED else {}
+    getattr(import_module(module), function)(run_id, watch=watch, **shared)
 
 
 def carry_out(run_id: int, job: Job, *, watch: Watcher = silent) -> None:
-    """Start a run, do its job, and end it.
+    """Start a run, do its job, and end it unless others go on with it.
 
     Whatever goes wrong is recorded in the run with a cause and a remedy, and raised again if it is not a FacetError.
     `watch` is told of progress as the run's page is.
@@ -60,10 +77,10 @@ def carry_out(run_id: int, job: Job, *, watch: Watcher = silent) -> None:
         return
     reporter = Reporter(run_id, watch)
     try:
-        job(Run.objects.select_related("corpus").get(id=run_id), reporter)
+        is_over = job(Run.objects.select_related("corpus").get(id=run_id), reporter) is not False
     except Cancelled:
-        services.runs.log(run=run_id, text="Cancelled; what is finished stays for a later resume.")
-        services.runs.stop(run=run_id)
+        if services.runs.stop(run=run_id):
+            services.runs.log(run=run_id, text="Cancelled; what is finished stays for a later resume.")
     except FacetError as error:
         log.warning("The run failed.", run=run_id, cause=error.cause)
         services.runs.fail(run=run_id, error=error)
@@ -76,7 +93,8 @@ def carry_out(run_id: int, job: Job, *, watch: Watcher = silent) -> None:
         services.runs.fail(run=run_id, error=failure)
         raise
     else:
-        services.runs.finish(run=run_id)
+        if is_over:
+            services.runs.finish(run=run_id)
 
 
 class Reporter:
@@ -112,9 +130,13 @@ class Reporter:
             log.warning("Progress could not be reported.", run=self.run_id, error=str(error).strip())
             connection.close()
 
+    def tell(self, phase: str, done: int, total: int, unit: str = "") -> None:
+        """Report."""
+        self(Progress(phase=phase, done=done, total=total, unit=unit))
+
     def at(self, phase: str, done: int, total: int, unit: str = "") -> None:
         """Report, and raise Cancelled if the run is to stop."""
-        self(Progress(phase=phase, done=done, total=total, unit=unit))
+        self.tell(phase, done, total, unit)
         if self.stopping:
             raise Cancelled
 

@@ -38,6 +38,7 @@ class Filters(Schema):
     entropy_low: float | None = None
     entropy_high: float | None = None
     state: Literal["", "alive", "dead", "dense"] = ""
+    group: int | None = None
     sort: str = "index"
     page: int = 1
     per_page: int = 50

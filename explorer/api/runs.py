@@ -11,11 +11,13 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest, StreamingHttpResponse
 from ninja import Router, Status
 
+from explorer import asks
 from explorer.api import schemas
 from explorer.api.auth import SIGNED_IN, caller
 from explorer.live.sse import event_stream, frame, opening
-from explorer.run_actions import cancel_run, create_build, resume_run, states
-from features import selectors
+from explorer.run_actions import cancel_run, create_build, create_evaluation, resume_run, states
+from features import estimates, selectors
+from features.estimates import Estimate
 from features.results import RunCard
 
 router = Router(tags=["runs"])
@@ -44,7 +46,34 @@ async def events(request: HttpRequest, run_id: int) -> StreamingHttpResponse:
 def create(request: HttpRequest, body: schemas.RunIn) -> Status[RunCard]:
     """Start to build the dashboards of one or several sources of a model."""
     card = create_build(
-        model=body.model, sources=body.sources, corpus=body.corpus, n_tokens=body.n_tokens, user=caller(request)
+        model=body.model,
+        sources=body.sources,
+        corpus=body.corpus,
+        n_tokens=body.n_tokens,
+        context_size=body.context_size,
+        user=caller(request),
+    )
+    return Status(201, card)
+
+
+@router.post("/estimates", response=Estimate, operation_id="estimate_build")
+def estimate(request: HttpRequest, body: schemas.EstimateIn) -> Estimate:
+    """Return the time, memory and disk that a build would take, measured on builds that are finished."""
+    cards = asks.chosen_sources(body.model, body.sources)
+    return estimates.estimate(dictionaries=[card.id for card in cards], n_tokens=body.n_tokens)
+
+
+@router.post("/evaluations", response={201: RunCard}, auth=SIGNED_IN, operation_id="create_evaluation")
+def evaluate(request: HttpRequest, body: schemas.EvaluationIn) -> Status[RunCard]:
+    """Start to measure how faithful one or several sources of a model are."""
+    card = create_evaluation(
+        model=body.model,
+        sources=body.sources,
+        corpus=body.corpus,
+        n_tokens=body.n_tokens,
+        split=body.split,
+        context_size=body.context_size,
+        user=caller(request),
     )
     return Status(201, card)
 

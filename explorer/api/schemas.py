@@ -136,3 +136,66 @@ class RunIn(Body):
     sources: Annotated[list[str], Len(0, MAX_SOURCES)] = []
     corpus: str = Field("", description="The only corpus there is, by default.")
     n_tokens: int | None = Field(None, ge=1, description="Tokens to scan; a million by default.")
+    context_size: int | None = Field(None, ge=1, description="Tokens in a context, BOS included; 128 by default.")
+
+
+class EvaluationIn(Body):
+    """A measurement of fidelity. Without sources all of the model are measured, on the same text."""
+
+    model: str
+    sources: Annotated[list[str], Len(0, MAX_SOURCES)] = []
+    corpus: str = Field("", description="The only corpus there is, by default.")
+    n_tokens: int | None = Field(None, ge=1, description="Tokens to read; 100,000 by default.")
+    split: Literal["test", "train", "all"] = "test"
+    context_size: int | None = Field(None, ge=1, description="Tokens in a context, BOS included; 128 by default.")
+
+
+class EstimateIn(Body):
+    """A build whose cost is asked for."""
+
+    model: str
+    sources: Annotated[list[str], Len(0, MAX_SOURCES)] = []
+    n_tokens: int = Field(1_000_000, ge=1)
+
+
+class DictionaryPlace(Body):
+    """Where to look for dictionaries."""
+
+    path: str = Field(description="A folder or file on the machine of Facet, or owner/name@commit:folder of a hub.")
+    match: str = Field("", description="A pattern of places below the path, for several: *width_16k*.")
+    model: str = Field("", description="The model that they must fit; whichever fits, by default.")
+
+
+class DictionariesIn(DictionaryPlace):
+    """Dictionaries to add. With a `source` it is the one at the path, under that id."""
+
+    source: str = ""
+    release: str = ""
+
+
+class ModelPlace(Body):
+    """Where to look for a language model."""
+
+    path: str = Field(description="A folder on the machine of Facet, or owner/name of a hub.")
+    revision: str = ""
+
+
+class ModelIn(ModelPlace):
+    """A model to add."""
+
+    name: str = Field("", description="Its name in addresses; that of the folder, by default.")
+    description: str = ""
+
+
+class CorpusPlace(Body):
+    """Where to look for text."""
+
+    path: str = Field(description="A folder or a file on the machine of Facet.")
+    glob: str = Field("", description="Which files of the folder; all, by default.")
+    name: str = ""
+
+
+class CorpusIn(CorpusPlace):
+    """A text to add."""
+
+    description: str = ""

@@ -46,14 +46,14 @@ def model(request: HttpRequest, model: str) -> HttpResponse:
     )
 
 
-def layer_map(cards: Sequence[SourceCard]) -> tuple[list[str], list[tuple[int, list[list[SourceCard]]]]]:
-    """Return the sites that occur, in the order of a forward pass, and per layer the dictionaries of each site."""
+def layer_map(cards: Sequence[SourceCard]) -> tuple[list[str], list[tuple[int, list[tuple[str, list[SourceCard]]]]]]:
+    """Return the sites that occur, in the order of a forward pass, and per layer each site with its dictionaries."""
     cells: dict[tuple[int, str], list[SourceCard]] = defaultdict(list)
     for card in cards:
         cells[card.layer, _site(card.hook_point)].append(card)
     sites = sorted({site for _, site in cells}, key=lambda site: (SITES.index(site) if site in SITES else 99, site))
     depths = sorted({layer for layer, _ in cells})
-    return sites, [(layer, [cells.get((layer, site), []) for site in sites]) for layer in depths]
+    return sites, [(layer, [(site, cells.get((layer, site), [])) for site in sites]) for layer in depths]
 
 
 def _site(hook_point: str) -> str:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from asgiref.sync import sync_to_async
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_POST, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from explorer import asks, live
 from explorer.live.sse import COMMENT, event_stream, frame, opening
 from explorer.live_values import RunsView, RunView
-from explorer.run_actions import ACTIVE, cancel_run, create_build, resume_run, states
-from features import selectors
-from features.results import RunCard
-from inference.errors import FacetError, SignInRequired
+from explorer.run_actions import ACTIVE, cancel_run, create_build, create_evaluation, resume_run, states
+from features import estimates, selectors
+from features.results import ModelPage, RunCard
+from features.services.runs import CONTEXT_SIZE, N_TOKENS
+from inference.errors import FacetError, InvalidInput, SignInRequired
 
 
 @require_safe
@@ -47,14 +48,64 @@ async def run_events(request: HttpRequest, run_id: int) -> HttpResponseBase:
     return event_stream(_frames(request, run_id, may_write=user.is_authenticated))
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def run_create(request: HttpRequest) -> HttpResponse:
-    """Start a build of dictionaries of one model."""
+    """Choose what to build, with an estimate (GET; htmx gets the estimate alone), or start the build (POST)."""
     require_account(request)
-    card = create_build(
-        model=request.POST.get("model", ""),
-        sources=[source for source in request.POST.getlist("source") if source],
+    if request.method == "POST":
+        card = create_build(
+            model=request.POST.get("model", ""),
+            sources=chosen(request.POST),
+            corpus=request.POST.get("corpus", ""),
+            n_tokens=whole_number(request.POST, "tokens"),
+            context_size=whole_number(request.POST, "context"),
+            user=request.user,
+        )
+        return redirect(card.url)
+    page = selectors.model_page(request.GET.get("model", ""))
+    asked = chosen(request.GET)
+    context = _estimated(request, page)
+    if request.htmx:
+        return render(request, "_estimate.html", context)
+    context |= {
+        "model": page.model,
+        "sources": [(card, card.source in asked if asked else card.built_at is None) for card in page.sources],
+        "corpora": selectors.corpora(),
+        "asked_corpus": request.GET.get("corpus", ""),
+        "context_size": min(CONTEXT_SIZE, page.model.context_size),
+        "crumbs": [(page.model.slug, page.model.url), ("Build", "")],
+    }
+    return render(request, "build.html", context)
+
+
+def _estimated(request: HttpRequest, page: ModelPage) -> dict[str, object]:
+    """Return what the build that a query string describes would take, or what is wrong with the description."""
+    asked = chosen(request.GET)
+    # A form without a tick has no dictionary; an address without one means those that are not built.
+    cards = [c for c in page.sources if (c.source in asked if asked or request.htmx else c.built_at is None)]
+    try:
+        n_tokens = whole_number(request.GET, "tokens") or N_TOKENS
+        estimate = estimates.estimate(dictionaries=[card.id for card in cards], n_tokens=n_tokens)
+    except InvalidInput as error:
+        return {"n_tokens": request.GET.get("tokens", ""), "estimate": None, "estimate_error": error}
+    return {"n_tokens": n_tokens, "estimate": estimate}
+
+
+def chosen(params: QueryDict) -> list[str]:
+    """Return the sources that a form names."""
+    return [source for source in params.getlist("source") if source]
+
+
+@require_POST
+def evaluation_create(request: HttpRequest, model: str, source: str) -> HttpResponse:
+    """Start to measure how faithful a dictionary is."""
+    require_account(request)
+    card = create_evaluation(
+        model=model,
+        sources=[source],
         corpus=request.POST.get("corpus", ""),
+        n_tokens=whole_number(request.POST, "tokens"),
+        split=request.POST.get("split") or "test",
         user=request.user,
     )
     return redirect(card.url)
@@ -78,6 +129,16 @@ def require_account(request: HttpRequest) -> None:
     """Raise SignInRequired for visitors."""
     if not request.user.is_authenticated:
         raise SignInRequired("Starting, stopping and resuming runs needs an account.", "Sign in, then try again.")
+
+
+def whole_number(params: QueryDict, name: str) -> int | None:
+    """Return a whole number of a form, None where its field is empty; raise InvalidInput."""
+    raw = params.get(name, "").strip().replace(",", "").replace("_", "")
+    if not raw:
+        return None
+    if not (raw.isascii() and raw.isdigit() and len(raw) < 16):
+        raise InvalidInput(f"{name} is {raw[:40]!r}.", "Write a whole number.", field=name)
+    return int(raw)
 
 
 def run_view(card: RunCard, *, may_write: bool) -> RunView:

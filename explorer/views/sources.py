@@ -53,6 +53,7 @@ def source(request: HttpRequest, model: str, source: str) -> HttpResponse:
     context |= {
         "densities": page.densities,
         "figure": charts.density_figure(page.densities) if page.densities else None,
+        "corpora": selectors.corpora() if request.user.is_authenticated else (),
         "dead_share": (page.source.dead or 0) / page.source.n_features,
         "states": STATES,
         "orders": ORDERS,
@@ -79,6 +80,7 @@ def filters_from(params: QueryDict) -> SourceFilters:
         density_low=_share(params, "min_density"),
         density_high=_share(params, "max_density"),
         state=state,
+        group=_group(params),
         sort=sort,
         page=_page(params),
     )
@@ -115,6 +117,7 @@ def _query(filters: SourceFilters, *, sort: str, page: int) -> dict[str, str]:
         "min_density": "" if filters.density_low is None else f"{filters.density_low:g}",
         "max_density": "" if filters.density_high is None else f"{filters.density_high:g}",
         "state": filters.state,
+        "group": "" if filters.group is None else str(filters.group),
         "sort": "" if sort == "index" else sort,
         "page": "" if page == 1 else str(page),
     }
@@ -132,6 +135,15 @@ def _share(params: QueryDict, name: str) -> float | None:
     if not 0 <= value <= 1:
         raise InvalidInput(f"A density is a share of tokens, so {raw[:40]} is none.", "Write 0 to 1.")
     return value
+
+
+def _group(params: QueryDict) -> int | None:
+    raw = params.get("group", "").strip()
+    if not raw:
+        return None
+    if not (raw.isascii() and raw.isdigit() and len(raw) < 6):
+        raise InvalidInput(f"{raw[:40]!r} is not a group.", "Write its number, from 0.")
+    return int(raw)
 
 
 def _page(params: QueryDict) -> int:

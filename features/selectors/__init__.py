@@ -1,5 +1,6 @@
 """Page-shaped reads: frozen values of features.results, each with a fixed number of queries."""
 
+from features.selectors.corpora import corpora, corpus_page
 from features.selectors.documents import document
 from features.selectors.examples import example_group, example_groups
 from features.selectors.feature_cards import feature_card, feature_page, random_feature
@@ -11,6 +12,8 @@ from features.selectors.search import search
 from features.selectors.sources import source_card, source_cards, source_page
 
 __all__ = [
+    "corpora",
+    "corpus_page",
     "document",
     "example_group",
     "example_groups",

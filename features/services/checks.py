@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from django.conf import settings
 
 from features.models import Dictionary
 from features.selectors.suggestions import no_index
@@ -15,7 +18,20 @@ if TYPE_CHECKING:
 # First path segments that belong to pages: no model may have them.
 RESERVED = frozenset(
     {
-        *("accounts", "admin", "api", "compare", "corpora", "docs", "experiments", "health", "live", "lists", "login"),
+        *(
+            "accounts",
+            "add",
+            "admin",
+            "api",
+            "compare",
+            "corpora",
+            "docs",
+            "experiments",
+            "health",
+            "live",
+            "lists",
+            "login",
+        ),
         *("logout", "metrics", "patterns", "prompt", "random", "releases", "runs", "search", "static", "steer", "x"),
     }
 )
@@ -32,6 +48,22 @@ def own(user: AbstractBaseUser | None, owner_id: int | None, what: str) -> None:
     """Raise NotAllowed unless the row is the user's own, or the user is staff."""
     if signed_in(user).pk != owner_id and not user.is_staff:
         raise NotAllowed(f"This {what} belongs to somebody else.", f"Only its author may change a {what}.")
+
+
+def may_add(user: AbstractBaseUser | None, path_or_id: str) -> None:
+    """Raise SignInRequired or NotAllowed unless the user may make this machine read a path, or download an id.
+
+    Staff may add anything; others what lies in the folders of FACET_ADD_FOLDERS. Whether there is something at the
+    path is not looked at before.
+    """
+    if signed_in(user).is_staff:
+        return
+    path = Path(path_or_id.rpartition("#")[0] or path_or_id).expanduser().resolve()
+    if not any(path.is_relative_to(folder) for folder in settings.FACET_ADD_FOLDERS):
+        raise NotAllowed(
+            "This account may not make this machine read that path.",
+            "Ask somebody with a staff account to add it, or to list its folder in FACET_ADD_FOLDERS.",
+        )
 
 
 def existing_feature(dictionary: int, index: int) -> Dictionary:

@@ -12,10 +12,11 @@ from features.models import Dictionary, LanguageModel, Release, Run
 from features.origins import stored_config
 from features.selectors.suggestions import no_model
 from features.words import slugify
-from inference.dictionaries import DictionaryConfig, check_fit, read_config
+from inference.dictionaries import DictionaryConfig, check_fit, local_path, read_config
 from inference.errors import Conflict, InvalidInput
 from inference.hook_points import parse, parts
 
+_OWN = re.compile(r"(?:neurons|experts):\d+")
 _SOURCE = re.compile(r"\d+-[A-Za-z0-9_-]+")
 # Short names of sites, as published source ids use them.
 _SITES = {
@@ -36,28 +37,21 @@ def add_dictionary(
 ) -> Dictionary:
     """Register the dictionary in a folder for a model (its slug); adding the same weights again updates the path.
 
-    Without `source`, the folder's name serves if it is a source id of the right layer, else `{layer}-{set}` is made of
-    the hook point and the architecture. Raises UnknownAddress, DictionaryDoesNotFit naming both widths, InvalidInput,
+    `neurons:LAYER` and `experts:LAYER` are the model's own. Without `source`, the folder's name serves if it is a
+    source id of the right layer, else `{layer}-{set}` is made of the hook point and the architecture, and of the
+    path's own names where another dictionary has that already. Raises UnknownAddress, DictionaryDoesNotFit naming both widths, InvalidInput,
     and Conflict for a source with other weights.
     """
     owner = LanguageModel.objects.filter(slug=model).first()
     if owner is None:
         raise no_model(model)
-    config = read_config(path)
-    check_fit(
-        config,
-        model_name=owner.slug,
-        family=owner.family,
-        n_layers=owner.n_layers,
-        d_model=owner.d_model,
-        d_heads=owner.n_heads * owner.d_head,
-        d_mlp=owner.d_mlp,
-    )
-    layer = _layer(config, owner.n_layers)
-    source = _checked_source(source) if source else _derived_source(config, layer)
+    config = read_config(place_of(path, owner))
+    check_fits(config, owner)
+    layer = layer_of(config, owner)
+    source = checked_source(source) if source else _free_source(config, layer, owner)
     known = Dictionary.objects.select_for_update().filter(model=owner, source=source).first()
     if known is not None:
-        if known.sha256 != config.sha256:
+        if not _is_same(known, config):
             raise Conflict(
                 f"{model}/{source} is already there with other weights.",
                 "Choose another id with --source.",
@@ -86,6 +80,19 @@ def add_dictionary(
     )
 
 
+def check_fits(config: DictionaryConfig, model: LanguageModel) -> None:
+    """Raise DictionaryDoesNotFit or UnknownHookPoint unless the model has the dictionary's hook points and widths."""
+    check_fit(
+        config,
+        model_name=model.slug,
+        family=model.family,
+        n_layers=model.n_layers,
+        d_model=model.d_model,
+        d_heads=model.n_heads * model.d_head,
+        d_mlp=model.d_mlp,
+    )
+
+
 @transaction.atomic
 def remove_dictionary(*, dictionary: int) -> None:
     """Remove a dictionary with its features, examples, and all that was written about it; raise Conflict if in use."""
@@ -98,12 +105,14 @@ def remove_dictionary(*, dictionary: int) -> None:
     row.delete()
 
 
-def _layer(config: DictionaryConfig, n_layers: int) -> int:
+def layer_of(config: DictionaryConfig, model: LanguageModel) -> int:
+    """Return the layer where a dictionary first reads; what lies behind the last block has the number of layers."""
     layer = parse(parts(config.hook_in)[0]).layer
-    return n_layers if layer is None else max(0, layer)
+    return model.n_layers if layer is None else max(0, layer)
 
 
-def _checked_source(source: str) -> str:
+def checked_source(source: str) -> str:
+    """Return a source id that may be the second segment of an address; raise InvalidInput."""
     if not _SOURCE.fullmatch(source) or len(source) > 80:
         raise InvalidInput(
             f"{source[:100]!r} is not a source id.",
@@ -113,7 +122,8 @@ def _checked_source(source: str) -> str:
     return source
 
 
-def _derived_source(config: DictionaryConfig, layer: int) -> str:
+def proposed_source(config: DictionaryConfig, layer: int) -> str:
+    """Return the folder's name if it is a source id of the right layer, else one of layer, site and architecture."""
     folder = Path(config.path)
     name = folder.name if folder.is_dir() else folder.parent.name
     if _SOURCE.fullmatch(name) and name.startswith(f"{layer}-") and len(name) <= 80:
@@ -121,6 +131,35 @@ def _derived_source(config: DictionaryConfig, layer: int) -> str:
     site = parse(parts(config.hook_in)[0]).site
     short = "tc" if config.is_transcoder else _SITES.get(site) or slugify(site.removeprefix("hook_"))
     return f"{layer}-{short}-{slugify(config.architecture)}"
+
+
+def place_of(path: str | Path, model: LanguageModel) -> str | Path:
+    """Return a path as it is, and for `neurons:LAYER` and `experts:LAYER` where the model's own files lie."""
+    if not _OWN.fullmatch(str(path)):
+        return path
+    if Path(model.path).exists():
+        return f"{model.path}#{path}"
+    # Of a hub's model the commit that was added; the digest of a local folder is recorded as its revision.
+    commit = f"@{model.revision}" if model.revision and model.revision != model.sha256 else ""
+    return f"{local_path(f'{model.path}{commit}')}#{path}"
+
+
+def _free_source(config: DictionaryConfig, layer: int, model: LanguageModel) -> str:
+    """Return the proposed source, or one with more of the path's names where another dictionary has it."""
+    proposed = proposed_source(config, layer)
+    names = [slugify(name) for name in re.split(r"[/\\#]", config.path) if slugify(name)]
+    if slugify(proposed) in names:
+        # The folder was given this name on purpose.
+        return proposed
+    candidates = [proposed, *(f"{proposed}-{'-'.join(names[-count:])}"[:80] for count in range(1, 5))]
+    rows = Dictionary.objects.filter(model=model, source__in=candidates)
+    taken = {row.source for row in rows if not _is_same(row, config)}
+    return next((source for source in candidates if source not in taken), proposed)
+
+
+def _is_same(row: Dictionary, config: DictionaryConfig) -> bool:
+    """Return whether a registered dictionary has these weights, and is the same part of them."""
+    return row.sha256 == config.sha256 and row.path.partition("#")[2] == config.path.partition("#")[2]
 
 
 def _release(slug: str, name: str) -> Release | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from features import services
+from features.looks.dictionaries import matching
 from features.management.facet_command import FacetCommand
-from inference.dictionaries import DictionaryConfig, find_dictionaries, local_path, read_config
-from inference.errors import InvalidInput, NotFound
+from inference.dictionaries import DictionaryConfig, local_path, read_config
+from inference.errors import InvalidInput
 
 
 class Command(FacetCommand):
@@ -29,7 +29,7 @@ class Command(FacetCommand):
         if not (model or dry_run):
             raise InvalidInput("Nothing says which model it is for.", "Name it with --model, or look with --dry-run.")
         here = local_path(path)
-        for found in _matching(here, match) if match else [here]:
+        for found in matching(here, match) if match else [here]:
             if dry_run:
                 self._describe(read_config(found))
             else:
@@ -64,14 +64,3 @@ class Command(FacetCommand):
         for sentence in config.evidence:
             self.stdout.write(f"  - {sentence}")
 
-
-def _matching(folder: Path, pattern: str) -> list[Path]:
-    found = list(find_dictionaries(folder))
-    matching = [path for path in found if fnmatch(str(path.relative_to(folder)), pattern)]
-    if not matching:
-        raise NotFound(
-            f"None of {len(found)} dictionaries under {folder} matches {pattern!r}.",
-            "The pattern is compared with the path below the folder; * also matches slashes.",
-            suggestions=[str(path.relative_to(folder)) for path in found[:20]],
-        )
-    return matching

@@ -1,0 +1,123 @@
+"""What a build will take, measured on builds that this deployment has finished: time, memory and disk.
+
+Time is that of the nearest measured build, scaled by the tokens and by the multiplications for each of them: two for
+every weight of the model that a token passes, and of the dictionaries. It says which build it stands on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+
+from django.db import connection
+
+from features import partitions
+from features.models import Dictionary, LanguageModel
+from inference.errors import InvalidInput
+
+FLOAT_BYTES = 4
+# Where nothing was built, features and examples take so much: the demo's dictionaries, indexes included.
+BYTES_PER_FEATURE = 12_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a build of `n_tokens` tokens is expected to take; `seconds` is None where no build was measured yet.
+
+    `memory_bytes` is the worker's peak, `disk_bytes` what is stored. `basis` says what it was reckoned from.
+    """
+
+    n_tokens: int
+    n_features: int
+    seconds: float | None
+    memory_bytes: int | None
+    disk_bytes: int
+    basis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """A build that is finished: its rows, what it read and what it took."""
+
+    rows: tuple[Dictionary, ...]
+    n_tokens: int
+    seconds: float
+    memory_bytes: int
+    device: str
+
+
+def estimate(*, dictionaries: Sequence[int], n_tokens: int) -> Estimate:
+    """Return what a build of dictionaries (ids) of one model would take; raise InvalidInput for none. Three queries."""
+    rows = list(Dictionary.objects.filter(id__in=dictionaries).select_related("model"))
+    if not rows:
+        raise InvalidInput("No dictionary is chosen.", "Choose at least one.")
+    n_features = sum(row.n_features for row in rows)
+    measured = _measured()
+    if not measured:
+        return Estimate(
+            n_tokens=n_tokens,
+            n_features=n_features,
+            seconds=None,
+            memory_bytes=None,
+            disk_bytes=n_features * BYTES_PER_FEATURE,
+            basis="No build was measured here yet, so time and memory are not known.",
+        )
+    work = _work(rows)
+    nearest = min(measured, key=lambda build: abs(log(work / _work(build.rows))))
+    scale = work / _work(nearest.rows) * n_tokens / nearest.n_tokens
+    names = ", ".join(row.source for row in nearest.rows)
+    return Estimate(
+        n_tokens=n_tokens,
+        n_features=n_features,
+        seconds=nearest.seconds * scale,
+        memory_bytes=max(0, nearest.memory_bytes + _weights(rows) - _weights(nearest.rows)),
+        disk_bytes=round(n_features * _bytes_per_feature(nearest.rows)),
+        basis=f"Reckoned from the build of {nearest.rows[0].model.slug}: {names}, {nearest.n_tokens:,} tokens in"
+        f" {nearest.seconds:,.0f} s on {nearest.device}.",
+    )
+
+
+def _measured() -> list[_Measured]:
+    """Return the finished builds whose dictionaries still show them."""
+    builds: dict[object, list[Dictionary]] = {}
+    for row in Dictionary.objects.filter(built_at__isnull=False, stats__has_key="measurements").select_related("model"):
+        builds.setdefault(row.stats.get("run"), []).append(row)
+    return [
+        _Measured(
+            rows=tuple(rows),
+            n_tokens=rows[0].stats["n_tokens"],
+            seconds=measurements["seconds"],
+            memory_bytes=measurements.get("peak_memory_bytes", 0),
+            device=measurements.get("device", "a device not recorded"),
+        )
+        for rows in builds.values()
+        if _is_whole(measurements := rows[0].stats["measurements"]) and rows[0].stats.get("n_tokens")
+    ]
+
+
+def _is_whole(measurements: Mapping[str, object]) -> bool:
+    """Tell whether a build was measured from its first shard to its last, and not from a resume on."""
+    return bool(measurements.get("seconds")) and not measurements.get("resumed_shards")
+
+
+def _work(rows: Iterable[Dictionary]) -> float:
+    """Return the multiplications for a token, but for a constant factor."""
+    rows = list(rows)
+    return _of_model(rows[0].model) + sum(row.n_features * (row.d_in + row.d_out) for row in rows)
+
+
+def _of_model(model: LanguageModel) -> int:
+    return model.n_layers * (4 * model.d_model**2 + 2 * model.d_model * model.d_mlp)
+
+
+def _weights(rows: Iterable[Dictionary]) -> int:
+    return sum(row.n_features * (row.d_in + row.d_out) * FLOAT_BYTES for row in rows)
+
+
+def _bytes_per_feature(rows: Sequence[Dictionary]) -> float:
+    tables = [of(row.pk).name for row in rows for of in (partitions.features_of, partitions.examples_of)]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) AS name", [tables])
+        [total] = cursor.fetchone()
+    return float(total or 0) / sum(row.n_features for row in rows) or BYTES_PER_FEATURE

@@ -1,0 +1,126 @@
+"""What text lies at a path: files, bytes, and which of them would be held out as tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from features.models import Corpus
+from features.services.corpora import split_by_name
+from features.words import slugify
+from inference.errors import InvalidInput, NotFound
+
+MAX_FILES = 200_000
+SHOWN = 12
+# Enough of a file to see that it is not text.
+_HEAD_BYTES = 4096
+_LOOKED_INTO = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundFile:
+    """A file that would be a document. `problem` says why it would be skipped, as far as its beginning shows."""
+
+    name: str
+    n_bytes: int
+    split: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusLook:
+    """What a look found: `n_test` of `n_files` would be held out; `n_odd` of the first `n_looked_into` are no text."""
+
+    path: str
+    glob: str
+    name: str
+    slug: str
+    n_files: int
+    n_bytes: int
+    n_test: int
+    n_looked_into: int
+    n_odd: int
+    files: tuple[FoundFile, ...]
+    known: str = ""
+
+
+def look_at_corpus(path: str, *, glob: str = "**/*", name: str = "") -> CorpusLook:
+    """Say which files of a folder match, or that a single file is there.
+
+    Raises InvalidInput for an empty path, a pattern that is none or more than MAX_FILES, NotFound for no folder or
+    no file that matches.
+    """
+    path, name = path.strip(), name.strip()
+    if not path:
+        raise InvalidInput("Nothing says where to look.", "Give a folder of text files, or one file.")
+    here = Path(path).expanduser()
+    found = corpus_files(here, glob)
+    root = here if here.is_dir() else here.parent
+    looked = [_file(root, file) for file in found[:_LOOKED_INTO]]
+    names = [file.relative_to(root).as_posix() for file in found]
+    name = name or here.stem
+    slug = slugify(name)
+    return CorpusLook(
+        path=path,
+        glob=glob,
+        name=name,
+        slug=slug,
+        n_files=len(found),
+        n_bytes=sum(file.stat().st_size for file in found),
+        n_test=sum(split_by_name(name) == "test" for name in names),
+        n_looked_into=len(looked),
+        n_odd=sum(bool(file.problem) for file in looked),
+        files=tuple(sorted(looked, key=lambda file: (not file.problem, file.name))[:SHOWN]),
+        known=f"/corpora/{slug}" if Corpus.objects.filter(slug=slug).exists() else "",
+    )
+
+
+def corpus_files(here: Path, glob: str) -> list[Path]:
+    """Return the files of a folder that match a pattern, in order of their paths, without links that lead out of it.
+
+    Raises what look_at_corpus does.
+    """
+    if here.is_file():
+        return [here]
+    if not here.is_dir():
+        raise NotFound(f"There is no folder {here}.", "Give the folder that holds the documents.", path=str(here))
+    root = here.resolve()
+    files = (file for file in here.glob(glob or "**/*") if file.is_file() and file.resolve().is_relative_to(root))
+    try:
+        found = list(islice(files, MAX_FILES + 1))
+    except (ValueError, NotImplementedError) as error:
+        raise InvalidInput(
+            f"{glob[:80]!r} is not a pattern of files.", "Write one such as **/*.txt, relative to the folder."
+        ) from error
+    if len(found) > MAX_FILES:
+        raise InvalidInput(
+            f"More than {MAX_FILES:,} files match.", "Narrow the pattern, or join small files to fewer large ones."
+        )
+    if not found:
+        raise NotFound(f"No file in {here} matches {glob!r}.", "Use a pattern such as **/*.txt.", path=str(here))
+    return sorted(found)
+
+
+def _file(root: Path, file: Path) -> FoundFile:
+    name = file.relative_to(root).as_posix()
+    return FoundFile(name=name, n_bytes=file.stat().st_size, split=split_by_name(name), problem=_problem(file))
+
+
+def _problem(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(_HEAD_BYTES)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if not head:
+        return "empty"
+    if b"\0" in head:
+        return "binary"
+    try:
+        head.decode("utf-8", errors="strict")
+    except UnicodeDecodeError as error:
+        # The end may cut a character in two.
+        if error.start < len(head) - 4:
+            return "not UTF-8"
+    return ""

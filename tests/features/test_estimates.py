@@ -1,0 +1,47 @@
+"""Estimates of builds stand on builds that were measured."""
+
+import pytest
+
+from features import estimates
+from features.models import Dictionary
+from inference.errors import InvalidInput
+
+
+def measured(world, seconds: float = 20.0, memory: int = 10**9, **more: object) -> list[Dictionary]:
+    rows = list(world.dictionaries.values())
+    for row in rows:
+        row.refresh_from_db()
+        row.stats |= {
+            "run": 1,
+            "n_tokens": 10_000,
+            "measurements": {"seconds": seconds, "peak_memory_bytes": memory} | more,
+        }
+        row.save()
+    return rows
+
+
+def test_without_a_build_time_is_not_known(registered):
+    found = estimates.estimate(dictionaries=[row.pk for row in registered.dictionaries.values()], n_tokens=1000)
+    assert found.seconds is None and found.memory_bytes is None and found.disk_bytes > 0
+    assert "No build was measured" in found.basis
+
+
+def test_time_grows_with_tokens_and_memory_with_weights(world, django_assert_num_queries):
+    rows = measured(world)
+    with django_assert_num_queries(3):
+        same = estimates.estimate(dictionaries=[row.pk for row in rows], n_tokens=10_000)
+    assert same.seconds == pytest.approx(20.0) and same.memory_bytes == 10**9
+    assert "tiny" in same.basis and "10,000 tokens in 20 s" in same.basis
+    assert estimates.estimate(dictionaries=[row.pk for row in rows], n_tokens=50_000).seconds == pytest.approx(100.0)
+    one = estimates.estimate(dictionaries=[rows[0].pk], n_tokens=10_000)
+    assert one.seconds < same.seconds and one.memory_bytes < same.memory_bytes and one.disk_bytes < same.disk_bytes
+
+
+def test_a_build_that_was_resumed_says_nothing_of_time(world):
+    rows = measured(world, resumed_shards=2)
+    assert estimates.estimate(dictionaries=[rows[0].pk], n_tokens=10_000).seconds is None
+
+
+def test_nothing_chosen_is_refused(db):
+    with pytest.raises(InvalidInput):
+        estimates.estimate(dictionaries=[], n_tokens=1000)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-# Pre-activations of one step on a CPU: small enough to stay near the caches, large enough for the matrix product.
-CHUNK_ELEMENTS = 1 << 22
+# Pre-activations of one step on a CPU: 32 MB, measured to be faster than 16 MB and less.
+CHUNK_ELEMENTS = 1 << 23
 
 
 class Rows(NamedTuple):
@@ -38,6 +39,12 @@ class Best(NamedTuple):
     values_tk: Tensor
     indices_tk: Tensor
     not_finite_t: Tensor
+
+
+def scores(x_td: Tensor, w_fd: Tensor, b_f: Tensor) -> Tensor:
+    """Return h_tf = x w + b, in float32 or the wider precision of the tensors."""
+    h_tf = functional.linear(x_td, w_fd, b_f)
+    return h_tf if h_tf.dtype == torch.float64 else h_tf.float()
 
 
 def chunks(n_tokens: int, n_features: int) -> Iterator[slice]:

@@ -23,6 +23,7 @@ COLUMNS = 8
 # Factors that cover the rounding of the bounds themselves, to bfloat16 twice.
 _ROUNDING = 1 + 2**-6
 _FAR = 1e30
+_WIDE = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,16 +54,19 @@ class Screen:
         return self.w_fe.nbytes
 
     @staticmethod
-    def pays(device: torch.device) -> bool:
-        """Return whether screening is worth its memory: where bfloat16 products are several times faster."""
-        return device.type == "cuda" or has_fast_bfloat16()
+    def pays(w_fd: Tensor) -> bool:
+        """Return whether weights are worth a screen's memory: wide ones in float32, on a CPU fast in bfloat16.
+
+        Narrow products are so cheap that finding candidates costs as much. On GPUs this has not been measured.
+        """
+        return w_fd.dtype == torch.float32 and not w_fd.is_cuda and w_fd.shape[1] >= _WIDE and has_fast_bfloat16()
 
     def inputs(self, x_td: Tensor) -> Tensor:
         """Return x_te, whose product with the weights is an upper bound of every score."""
         rounded_td = x_td.bfloat16()
         length_t1 = x_td.norm(dim=1, keepdim=True)
         # Both the bound and the scores in float32 that it must cover round as they add up.
-        slack_t1 = (x_td - rounded_td.float()).norm(dim=1, keepdim=True) + 4 * (x_td.shape[1] + 8) * 2**-24 * length_t1
+        slack_t1 = (x_td - rounded_td.float()).norm(dim=1, keepdim=True) + 2 * (x_td.shape[1] + 8) * 2**-24 * length_t1
         ones_t1 = torch.ones_like(length_t1)
         columns_tc = torch.cat([ones_t1, ones_t1, slack_t1 * _ROUNDING, length_t1 * _ROUNDING], dim=1)
         rest_tc = ones_t1.new_zeros(len(x_td), COLUMNS - 4)

@@ -8,9 +8,10 @@ Shape suffixes: T tokens, D input width, F features, N kept.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from kernels.encode_threshold import cpu, exact
+from kernels.encode_threshold import cpu, exact, reference
 from kernels.rows import Rows
 from kernels.screening import Screen
 
@@ -22,9 +23,9 @@ def encode_threshold(
 ) -> Rows:
     """Return the entries of `x_td @ w_fd.T + b_f` that exceed their threshold; a NaN never does.
 
-    The precision is that of the tensors: bfloat16 products are added up in float32. With a screen, made of
-    `Screen.of(w_fd, b_f - threshold_f)`, a bfloat16 product finds the candidates and float32 decides: which entries are
-    kept is then the same as in float32, up to float32's own rounding.
+    The precision is that of the tensors, except that bfloat16 products are added up, and values returned, in float32.
+    With a screen, made of `Screen.of(w_fd, b_f - threshold_f)`, a bfloat16 product finds the candidates and float32
+    decides: which entries are kept is then the same as in float32, up to float32's own rounding.
     """
     if screen is not None:
         return exact.encode_threshold(x_td, w_fd, b_f, threshold_f, screen)
@@ -32,9 +33,9 @@ def encode_threshold(
 
 
 def encode(x_td: Tensor, w_fd: Tensor, b_f: Tensor, threshold_f: Tensor) -> Rows:
-    """Take the kernel of the tensors' device."""
-    if x_td.is_cuda:
+    """Take the kernel of the tensors' device; those in Triton know nothing wider than float32."""
+    if x_td.is_cuda and x_td.dtype != torch.float64:
         from kernels.encode_threshold import triton
 
         return triton.encode_threshold(x_td, w_fd, b_f, threshold_f)
-    return cpu.encode_threshold(x_td, w_fd, b_f, threshold_f)
+    return (reference if x_td.is_cuda else cpu).encode_threshold(x_td, w_fd, b_f, threshold_f)

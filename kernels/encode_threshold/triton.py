@@ -75,7 +75,7 @@ def keep_firing_kernel(
 def encode_threshold(x_td: Tensor, w_fd: Tensor, b_f: Tensor, threshold_f: Tensor) -> Rows:
     """Return the pre-activations above their threshold; weights may be a transposed view."""
     # As many tokens at once as keep the slots below some 200 MB.
-    parts = [_encode(x_td[rows], w_fd, b_f, threshold_f) for rows in chunks(len(x_td), max(1, len(b_f) // 64))]
+    parts = [_encode(x_td[rows], w_fd, b_f, threshold_f) for rows in chunks(len(x_td), max(1, len(b_f) // 32))]
     return joined(parts) if parts else _encode(x_td, w_fd, b_f, threshold_f)
 
 

@@ -5,9 +5,10 @@ Shape suffixes: T tokens, D input width, F features, K kept.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from kernels.encode_topk import cpu, exact
+from kernels.encode_topk import cpu, exact, reference
 from kernels.rows import Best
 from kernels.screening import Screen
 
@@ -17,9 +18,9 @@ __all__ = ["encode_topk"]
 def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int, *, screen: Screen | None = None) -> Best:
     """Return the k largest entries of each row of `x_td @ w_fd.T + b_f`, largest first; a NaN is never among them.
 
-    Values of equal size come in any order. The precision is that of the tensors: bfloat16 products are added up in
-    float32. With a screen, made of `Screen.of(w_fd, b_f)`, a bfloat16 product finds the candidates and float32 decides:
-    the result is then the same as in float32, up to float32's own rounding.
+    Values of equal size come in any order. The precision is that of the tensors, except that bfloat16 products are
+    added up, and values returned, in float32. With a screen, made of `Screen.of(w_fd, b_f)`, a bfloat16 product finds
+    the candidates and float32 decides: the result is then the same as in float32, up to float32's own rounding.
     """
     if screen is not None:
         return exact.encode_topk(x_td, w_fd, b_f, k, screen)
@@ -27,9 +28,9 @@ def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int, *, screen: Scre
 
 
 def encode(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int) -> Best:
-    """Take the kernel of the tensors' device."""
-    if x_td.is_cuda:
+    """Take the kernel of the tensors' device; those in Triton know nothing wider than float32."""
+    if x_td.is_cuda and x_td.dtype != torch.float64:
         from kernels.encode_topk import triton
 
         return triton.encode_topk(x_td, w_fd, b_f, k)
-    return cpu.encode_topk(x_td, w_fd, b_f, k)
+    return (reference if x_td.is_cuda else cpu).encode_topk(x_td, w_fd, b_f, k)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.rows import Best, chunks, count_not_finite, places_to_rows
+from kernels.rows import Best, chunks, count_not_finite, places_to_rows, scores
 
 # Measured: below this many pre-activations the steps of finding a floor cost more than they save.
 _WORTH_A_FLOOR = 1 << 19
@@ -22,11 +22,11 @@ _GROUP = 32
 
 def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int) -> Best:
     """Return the k largest pre-activations and their indices."""
-    values_tk = torch.empty(len(x_td), k, dtype=torch.float32)
+    values_tk = torch.empty(len(x_td), k, dtype=torch.promote_types(x_td.dtype, torch.float32))
     indices_tk = torch.empty(len(x_td), k, dtype=torch.int64)
     not_finite_t = torch.empty(len(x_td), dtype=torch.int64)
     for chunk in chunks(len(x_td), len(b_f)):
-        h_tf = torch.addmm(b_f, x_td[chunk], w_fd.T).float()
+        h_tf = scores(x_td[chunk], w_fd, b_f)
         not_finite_t[chunk] = count_not_finite(h_tf)
         if not_finite_t[chunk].any():
             h_tf.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
@@ -49,7 +49,7 @@ def select(h_tf: Tensor, k: int) -> tuple[Tensor, Tensor]:
     counts_t = indptr.diff()
     place_n = torch.arange(len(places)) - indptr[:-1].repeat_interleave(counts_t)
     token_n = torch.arange(n_tokens).repeat_interleave(counts_t)
-    values_tc = torch.full((n_tokens, int(counts_t.max())), -torch.inf)
+    values_tc = h_tf.new_full((n_tokens, int(counts_t.max())), -torch.inf)
     indices_tc = torch.zeros(values_tc.shape, dtype=torch.int64)
     values_tc[token_n, place_n] = h_tf.view(-1)[torch.from_numpy(places)]
     indices_tc[token_n, place_n] = indices_n

@@ -20,7 +20,7 @@ def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int, screen: Screen)
     """Return what `encode_topk` in float32 would, having computed little in float32."""
     from kernels.encode_topk import encode
 
-    n_candidates = k + max(8, k // 2)
+    n_candidates = 2 * k + 16
     if n_candidates >= len(b_f):
         return encode(x_td, w_fd, b_f, k)
     x_te = screen.inputs(x_td)

@@ -58,12 +58,10 @@ def sparse_decode_kernel(
             other=0.0,
         )
         y += tl.sum(value[:, None] * w.to(tl.float32), axis=0)
-    if part == 0:
-        y += tl.load(b_ptr + o, mask=o < d_out, other=0.0).to(tl.float32)
-    y = y * SIGN
+    once = (o < d_out) & (part == 0)
+    y = (y + tl.load(b_ptr + o, mask=once, other=0.0).to(tl.float32)) * SIGN
     if HAS_RESIDUAL:
-        if part == 0:
-            y += tl.load(residual_ptr + t * stride_rt + o * stride_ro, mask=o < d_out, other=0.0).to(tl.float32)
+        y += tl.load(residual_ptr + t * stride_rt + o * stride_ro, mask=once, other=0.0).to(tl.float32)
     tl.store(out_ptr + (part.to(tl.int64) * n_tokens + t) * d_out + o, y, mask=o < d_out)
 
 

@@ -13,6 +13,10 @@ they are.
 A splice carries no error term: what the dictionary misses is missing. Ablation is with zeros, not with the mean.
 Sums of parts of a text merge into those of the whole.
 
+Dictionaries that are terms of a sum, as the layers of a cross-layer transcoder are, are measured together: L0 counts
+the features of all of them, the error is that of their sum at all the hook points where they write, and the splice puts
+the sums of all hook points in at once. Every term sees the clean model's activations.
+
 Shape suffixes: B contexts, T positions, N text tokens, P predictions, D width of `hook_in`, O of `hook_out`,
 L numbers of features from 0 on, V vocabulary.
 """
@@ -20,7 +24,7 @@ L numbers of features from 0 on, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
@@ -32,6 +36,7 @@ from torch.nn import functional
 from inference.activations import at_each_point, side_by_side, spliced, visited
 from inference.dashboards.encoding import ActivationsNotFinite
 from inference.dashboards.results import ContextTable
+from inference.dictionaries import parts_of
 from inference.dictionaries.dictionary import Dictionary
 from inference.dictionaries.sparse import SparseActivations
 from inference.errors import InvalidInput
@@ -43,9 +48,18 @@ BATCH_CONTEXTS = 16
 _BATCH_LOGITS = 1 << 24
 
 
+class IncompleteSet(InvalidInput):
+    """Some of the dictionaries whose outputs add up to a reconstruction, without the others."""
+
+    code = "incomplete-set"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
-    """What was measured. A share is None where its denominator is zero. The loss is over `n_predictions` tokens."""
+    """What was measured. A share is None where its denominator is zero. The loss is over `n_predictions` tokens.
+
+    `n_terms` is of how many dictionaries' sum it is.
+    """
 
     n_tokens: int
     n_predictions: int
@@ -61,6 +75,7 @@ class Fidelity:
     kl_spliced: float
     kl_ablated: float
     kl_score: float | None
+    n_terms: int = 1
 
 
 @dataclass(slots=True)
@@ -73,15 +88,15 @@ class Reconstruction:
     total_o: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
     tokens_l: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
 
-    def add(self, f: SparseActivations, y_no: Tensor, guess_no: Tensor) -> None:
-        """Count a batch of tokens."""
+    def add(self, features_n: Tensor, y_no: Tensor, guess_no: Tensor) -> None:
+        """Count a batch of tokens, of which each has so many features that are not zero."""
         self.merge(
             Reconstruction(
-                f.n_tokens,
+                len(features_n),
                 (y_no - guess_no).double().square().sum().item(),
                 y_no.double().square().sum().item(),
                 y_no.double().sum(0).cpu(),
-                f.counts_t.bincount(minlength=1).cpu(),
+                features_n.bincount(minlength=1).cpu(),
             )
         )
 
@@ -151,7 +166,7 @@ class Sums:
         self.reconstruction.merge(other.reconstruction)
         self.losses.merge(other.losses)
 
-    def fidelity(self) -> Fidelity:
+    def fidelity(self, n_terms: int = 1) -> Fidelity:
         """Return the figures; there must be a token and a prediction."""
         sums = self.reconstruction
         return Fidelity(
@@ -163,6 +178,7 @@ class Sums:
             mean_squared_error=sums.mean_squared_error,
             explained_variance=sums.explained_variance,
             **self.losses.means(),
+            n_terms=n_terms,
         )
 
 
@@ -189,49 +205,90 @@ def evaluate(
     contexts. Raises ModelWithoutHead, UnknownHookPoint, InvalidInput and ActivationsNotFinite.
     """
     model.check_causal()
-    for source, dictionary in dictionaries.items():
-        if not dictionary.config.reconstructs:
-            raise InvalidInput(
-                f"{source} reconstructs nothing by itself: it only reads, or is one term of a sum.",
-                "Evaluate the others.",
-                source=source,
-            )
+    groups = _groups(dictionaries)
     if not (np.diff(contexts.indptr_c) > 1 + contexts.has_bos).any():
         raise InvalidInput("No context has two tokens.", "Give more text.")
-    sums = {source: Sums() for source in dictionaries}
+    sums = [Sums() for _ in groups]
     done = 0
     for batch in _batches(model, contexts):
-        for source, of_batch in sums_of_batch(model, dictionaries, batch).items():
-            sums[source].merge(of_batch)
-            _check_finite(source, of_batch)
+        for group, total, of_batch in zip(groups, sums, sums_of_batch(model, dictionaries, groups, batch), strict=True):
+            total.merge(of_batch)
+            _check_finite(group[0], of_batch)
         done += len(batch.ids_bt)
         progress(done, len(contexts))
-    return {source: total.fidelity() for source, total in sums.items()}
+    measured = {tuple(group): total.fidelity(len(group)) for group, total in zip(groups, sums, strict=True)}
+    return {source: fidelity for group, fidelity in measured.items() for source in group}
+
+
+def _groups(dictionaries: Mapping[str, Dictionary]) -> list[list[str]]:
+    """Return the sources that are measured together; raise InvalidInput for those that reconstruct nothing.
+
+    Terms of a sum need all others: which those are, the path says that they are parts of.
+    """
+    groups, sets = [], {}
+    for source, dictionary in dictionaries.items():
+        if not dictionary.config.decodes:
+            raise InvalidInput(f"{source} only reads: it reconstructs nothing.", "Evaluate the others.", source=source)
+        if dictionary.config.is_summand:
+            path, _, part = dictionary.config.path.rpartition("#")
+            sets.setdefault(path, {})[part] = source
+        else:
+            groups.append([source])
+    for path, source_of in sets.items():
+        wanted = parts_of(path)
+        missing = [part for part in wanted if part not in source_of]
+        if missing:
+            raise IncompleteSet(
+                f"{', '.join(source_of.values())}: {len(source_of)} of the {len(wanted)} terms whose sum reconstructs.",
+                f"Add and evaluate the others with them: {path}#{missing[0]}"
+                + (f" to #{missing[-1]}." if len(missing) > 1 else "."),
+                path=path,
+                missing=missing,
+            )
+        groups.append([source_of[part] for part in wanted])
+    return groups
 
 
 @torch.inference_mode()
-def sums_of_batch(model: LanguageModel, dictionaries: Mapping[str, Dictionary], batch: Batch) -> dict[str, Sums]:
-    """Return the sums of each dictionary over a batch."""
+def sums_of_batch(
+    model: LanguageModel, dictionaries: Mapping[str, Dictionary], groups: Sequence[Sequence[str]], batch: Batch
+) -> list[Sums]:
+    """Return the sums of each group over a batch."""
     hooks = {part for d in dictionaries.values() for hook in (d.hook_in, d.hook_out) for part in parts(hook)}
     x: dict[str, Tensor] = {}
     with visited(model, {hook: partial(x.__setitem__, hook) for hook in hooks}):
         clean_pv = _log_probabilities(model, batch)
     ce_clean = functional.nll_loss(clean_pv, batch.target_p, reduction="sum").item()
-    found = {}
-    for source, dictionary in dictionaries.items():
-        f, guess_no = _reconstructed(dictionary, side_by_side(x, dictionary.hook_in), batch.text_bt)
+    found = []
+    for group in groups:
+        features_n, guess = _sum_of_terms([dictionaries[source] for source in group], x, batch.text_bt)
         sums = Sums(losses=Losses(predictions=len(batch.target_p), ce_clean=ce_clean))
-        sums.reconstruction.add(f, side_by_side(x, dictionary.hook_out)[batch.text_bt], guess_no)
-        for name, value_no in (("spliced", guess_no), ("ablated", torch.zeros_like(guess_no))):
-            shares = at_each_point(dictionary.hook_out, value_no).items()
-            with spliced(model, {hook: partial(_put, batch.text_bt, share_no) for hook, share_no in shares}):
+        y_no = torch.cat([x[hook][batch.text_bt] for hook in guess], dim=-1)
+        sums.reconstruction.add(features_n, y_no, torch.cat(list(guess.values()), dim=-1))
+        zeros = {hook: torch.zeros_like(guess_nd) for hook, guess_nd in guess.items()}
+        for name, values in (("spliced", guess), ("ablated", zeros)):
+            with spliced(model, {hook: partial(_put, batch.text_bt, value_nd) for hook, value_nd in values.items()}):
                 other_pv = _log_probabilities(model, batch)
             ce = functional.nll_loss(other_pv, batch.target_p, reduction="sum").item()
             kl = functional.kl_div(other_pv, clean_pv, reduction="sum", log_target=True).item()
             setattr(sums.losses, f"ce_{name}", ce)
             setattr(sums.losses, f"kl_{name}", kl)
-        found[source] = sums
+        found.append(sums)
     return found
+
+
+def _sum_of_terms(
+    terms: Sequence[Dictionary], x: Mapping[str, Tensor], text_bt: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return how many features fire at each text token, and the sum of what all terms write at each hook point."""
+    features_n = torch.zeros(int(text_bt.sum()), dtype=torch.int64, device=text_bt.device)
+    written: dict[str, Tensor] = {}
+    for dictionary in terms:
+        f, guess_no = _reconstructed(dictionary, side_by_side(x, dictionary.hook_in), text_bt)
+        features_n = features_n + f.counts_t.to(features_n.device)
+        for hook, share_nd in at_each_point(dictionary.hook_out, guess_no).items():
+            written[hook] = written[hook] + share_nd if hook in written else share_nd
+    return features_n, written
 
 
 def _reconstructed(dictionary: Dictionary, x_btd: Tensor, text_bt: Tensor) -> tuple[SparseActivations, Tensor]:

@@ -13,7 +13,6 @@ from inference.dashboards.results import DocumentRef
 from inference.dictionaries import load_dictionary
 from inference.dictionaries.architectures.jumprelu import JumpReLU
 from inference.dictionaries.architectures.linear import LinearDecoder, LinearEncoder
-from inference.dictionaries.sparse import SparseActivations
 from inference.evaluation import Reconstruction, Sums, evaluate
 from inference.language_models import ModelWithoutHead
 from tests.tiny import TEXT
@@ -101,6 +100,7 @@ def reference(module, dictionary, contexts, *, read, write, into, reads_input_of
         "explained_variance": 1 - (error.square().sum() / (y - y.mean(0)).square().sum()).item(),
         "ce_recovered": (mean["ce_ablated"] - mean["ce_spliced"]) / (mean["ce_ablated"] - mean["ce_clean"]),
         "kl_score": (mean["kl_ablated"] - mean["kl_spliced"]) / mean["kl_ablated"],
+        "n_terms": 1,
     }
 
 
@@ -200,10 +200,10 @@ def test_sums_of_parts_are_those_of_the_whole():
     generator = torch.Generator().manual_seed(0)
     y_no, guess_no, f_nf = (torch.randn(100, 8, generator=generator) for _ in range(3))
     whole, parts = Reconstruction(), Sums()
-    whole.add(SparseActivations.from_mask(f_nf, f_nf > 0), y_no, guess_no)
+    whole.add((f_nf > 0).sum(1), y_no, guess_no)
     for rows in (slice(0, 3), slice(3, 70), slice(70, 100)):
         part = Sums()
-        part.reconstruction.add(SparseActivations.from_mask(f_nf[rows], f_nf[rows] > 0), y_no[rows], guess_no[rows])
+        part.reconstruction.add((f_nf[rows] > 0).sum(1), y_no[rows], guess_no[rows])
         parts.merge(part)
     for figure in ("tokens", "l0_mean", "mean_squared_error", "explained_variance"):
         assert getattr(parts.reconstruction, figure) == pytest.approx(getattr(whole, figure))
@@ -212,7 +212,7 @@ def test_sums_of_parts_are_those_of_the_whole():
 
 def test_what_has_no_variance_has_no_share():
     sums = Reconstruction()
-    sums.add(SparseActivations.from_mask(torch.ones(4, 2), torch.ones(4, 2) > 0), torch.zeros(4, 3), torch.ones(4, 3))
+    sums.add(torch.full((4,), 2), torch.zeros(4, 3), torch.ones(4, 3))
     assert sums.explained_variance is None
     assert Sums(reconstruction=sums).losses.predictions == 0
 

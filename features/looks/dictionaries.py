@@ -12,9 +12,9 @@ from features.looks.values import DownloadFacts, Problem
 from features.models import Dictionary, LanguageModel
 from features.origins import Origin, origin_of, same_model, stored_config
 from features.selectors.suggestions import no_model
-from features.services.dictionaries import check_fits, layer_of, proposed_source
+from features.services.dictionaries import check_fits, layer_of, place_for, proposed_source
 from features.words import slugify
-from inference.dictionaries import DictionaryConfig, find_dictionaries, read_config
+from inference.dictionaries import DictionaryConfig, find_dictionaries, place_below, read_config
 from inference.dictionaries.config import SeveralDictionaries
 from inference.dictionaries.hub import cached, is_hub_id, plan
 from inference.errors import FacetError, InvalidInput, NotFound
@@ -101,7 +101,7 @@ def look_at_dictionaries(path: str, *, match: str = "", model: str = "") -> Dict
             download = plan(path, several=bool(match), of=patterns_of(match))
             return _nothing(path, match, model, DownloadFacts.of(download))
     else:
-        here = Path(path).expanduser()
+        here = Path(place_for(path, model=model)).expanduser()
     paths, n_found = _paths(here, match)
     described = [_describe(here, found, models, model) for found in paths[:MAX_DESCRIBED]]
     chosen = Counter(found.model for found in described if found.model).most_common(1)
@@ -123,12 +123,12 @@ def patterns_of(match: str) -> tuple[str, ...]:
 def matching(here: Path, match: str) -> list[Path]:
     """Return the dictionaries below a path whose place below it matches a pattern; raise NotFound for none."""
     found = list(find_dictionaries(here))
-    kept = [path for path in found if fnmatch(str(path.relative_to(here)), match)]
+    kept = [path for path in found if fnmatch(place_below(path, here), match)]
     if not kept:
         raise NotFound(
             f"None of {len(found)} dictionaries under {here} matches {match!r}.",
             "The pattern is compared with the path below the folder; * also matches slashes.",
-            suggestions=[str(path.relative_to(here)) for path in found[:20]],
+            suggestions=[place_below(path, here) for path in found[:20]],
         )
     return kept
 
@@ -147,7 +147,7 @@ def _paths(here: Path, match: str) -> tuple[list[Path], int]:
 
 
 def _describe(here: Path, path: Path, models: Sequence[LanguageModel], wanted: str) -> FoundDictionary:
-    name = path.name if path == here else str(path.relative_to(here))
+    name = path.name if path == here else place_below(path, here)
     try:
         config = read_config(path, digest=False)
     except FacetError as error:

@@ -39,8 +39,8 @@ def add_dictionary(
 
     `neurons:LAYER` and `experts:LAYER` are the model's own. Without `source`, the folder's name serves if it is a
     source id of the right layer, else `{layer}-{set}` is made of the hook point and the architecture, and of the
-    path's own names where another dictionary has that already. Raises UnknownAddress, DictionaryDoesNotFit naming both widths, InvalidInput,
-    and Conflict for a source with other weights.
+    path's own names where another dictionary has that already. Raises UnknownAddress, DictionaryDoesNotFit naming
+    both widths, InvalidInput, and Conflict for a source with other weights.
     """
     owner = LanguageModel.objects.filter(slug=model).first()
     if owner is None:
@@ -124,13 +124,34 @@ def checked_source(source: str) -> str:
 
 def proposed_source(config: DictionaryConfig, layer: int) -> str:
     """Return the folder's name if it is a source id of the right layer, else one of layer, site and architecture."""
-    folder = Path(config.path)
+    part = config.path.rpartition("#")[2]
+    if _OWN.fullmatch(part):
+        return f"{layer}-{part.partition(':')[0]}"
+    folder = Path(config.path.partition("#")[0])
     name = folder.name if folder.is_dir() else folder.parent.name
     if _SOURCE.fullmatch(name) and name.startswith(f"{layer}-") and len(name) <= 80:
         return name
-    site = parse(parts(config.hook_in)[0]).site
-    short = "tc" if config.is_transcoder else _SITES.get(site) or slugify(site.removeprefix("hook_"))
-    return f"{layer}-{short}-{slugify(config.architecture)}"
+    return f"{layer}-{_short_name(config)}-{slugify(config.architecture)}"
+
+
+def _short_name(config: DictionaryConfig) -> str:
+    if config.is_summand:
+        return "clt" if config.is_transcoder else "cc"
+    if config.is_transcoder:
+        return "tc"
+    points = parts(config.hook_in)
+    site = parse(points[0]).site
+    return "cc" if len(points) > 1 else _SITES.get(site) or slugify(site.removeprefix("hook_"))
+
+
+def place_for(path: str | Path, *, model: str) -> str | Path:
+    """Return what `place_of` does for a model's slug, and without one the path; raise UnknownAddress."""
+    if not (model and _OWN.fullmatch(str(path))):
+        return path
+    owner = LanguageModel.objects.filter(slug=model).first()
+    if owner is None:
+        raise no_model(model)
+    return place_of(path, owner)
 
 
 def place_of(path: str | Path, model: LanguageModel) -> str | Path:

@@ -79,6 +79,12 @@ def test_what_does_not_fit_says_why_for_every_model(registered, tmp_path):
     assert [(fit.model, fit.fits) for fit in found.fits] == [("tiny", False)] and "48 wide" in found.fits[0].why
 
 
+def test_the_models_own_neurons_are_looked_at(registered):
+    [found] = looks.look_at_dictionaries("neurons:0", model="tiny").dictionaries
+    assert (found.source, found.architecture, found.can_be_added) == ("0-neurons", "neurons", True)
+    assert found.hook_point == "blocks.0.mlp.hook_post"
+
+
 def test_what_is_registered_says_where(registered):
     path = registered.parts.dictionaries["1-res-topk"]
     [found] = looks.look_at_dictionaries(str(path)).dictionaries

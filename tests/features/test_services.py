@@ -85,6 +85,30 @@ def test_source_ids_are_derived_from_layer_and_set(parts, db, tmp_path, hook, op
     assert services.dictionaries.add_dictionary(path=folder, model="tiny").source == source
 
 
+def test_dictionaries_of_one_kind_are_told_apart_by_their_paths(registered, tmp_path):
+    seeds = {"a": 7, "b": 8}
+    folders = [tiny_dictionary(tmp_path / name, "topk", source="sae", seed=seed) for name, seed in seeds.items()]
+    add = services.dictionaries.add_dictionary
+    rows = [add(path=folder, model="tiny", source="") for folder in folders]
+    assert len({row.source for row in rows}) == 2
+    assert [row.source for row in rows] == ["1-res-topk-sae", "1-res-topk-b-sae"]
+    # Once more is not another dictionary.
+    assert [add(path=folder, model="tiny").pk for folder in folders] == [row.pk for row in rows]
+
+
+def test_the_models_own_neurons_are_a_dictionary(registered):
+    row = services.dictionaries.add_dictionary(path="neurons:1", model="tiny")
+    assert (row.source, row.hook_point, row.hook_point_out) == (
+        "1-neurons",
+        "blocks.1.mlp.hook_post",
+        "blocks.1.hook_mlp_out",
+    )
+    assert row.path.endswith("#neurons:1")
+    assert row.n_features == row.model.d_mlp
+    with pytest.raises(NotFound):
+        services.dictionaries.add_dictionary(path="neurons:99", model="tiny")
+
+
 def test_a_corpus_is_what_it_was_added_with(registered, tmp_path):
     again = services.corpora.add_corpus(name="Some files", documents=registered.parts.documents)
     assert again.pk == registered.corpus.pk and Document.objects.count() == 3

@@ -18,7 +18,11 @@ class Command(FacetCommand):
     help = "Register a dictionary (SAE or transcoder) in any layout that Facet reads; its width must fit the model."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("path", help="a folder, a file, or a hub id: owner/name, owner/name@commit:folder")
+        parser.add_argument(
+            "path",
+            help="a folder, a file, either with #part, a hub id (owner/name, owner/name@commit:folder), or "
+            "neurons:LAYER or experts:LAYER, the model's own",
+        )
         parser.add_argument("--model", default="", help="the model's name in addresses")
         parser.add_argument("--source", default="", help="the dictionary's id in the model, such as 8-res-jb")
         parser.add_argument("--release", default="", help="what it was published with")
@@ -28,7 +32,7 @@ class Command(FacetCommand):
     def handle(self, *, path: str, model: str, source: str, release: str, match: str, dry_run: bool, **_: Any) -> None:
         if not (model or dry_run):
             raise InvalidInput("Nothing says which model it is for.", "Name it with --model, or look with --dry-run.")
-        here = local_path(path)
+        here = Path(services.dictionaries.place_for(local_path(path), model=model))
         for found in matching(here, match) if match else [here]:
             if dry_run:
                 self._describe(read_config(found))
@@ -63,4 +67,3 @@ class Command(FacetCommand):
                 self.stdout.write(f"  {name:<13} {value}")
         for sentence in config.evidence:
             self.stdout.write(f"  - {sentence}")
-

@@ -20,7 +20,6 @@ WIDE_BF16 = TILE | {"BLOCK_T": 128, "BLOCK_D": 64}
 WIDE_FP32 = TILE | {"BLOCK_T": 128, "BLOCK_D": 32}
 FEW_BF16 = TILE | {"BLOCK_T": 16, "BLOCK_D": 64}
 FEW_FP32 = TILE | {"BLOCK_T": 16, "BLOCK_D": 32}
-TILE_TYPES = {"values_ptr": "*fp32", "not_finite_ptr": "*i32"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,21 +34,28 @@ class Variant:
     aligned: tuple[str, ...] = field(default=())
 
 
-def _tile(kernel: str, dtype: str, constants: dict[str, object], *, stack: int = 0, **types: str) -> Variant:
+def _tile(
+    kernel: str, dtype: str, constants: dict[str, object], *, warps: int = 0, stack: int = 0, **types: str
+) -> Variant:
     inputs = dict.fromkeys(("x_ptr", "w_ptr", "b_ptr"), f"*{dtype}")
-    outputs = {} if "out_ptr" in types else TILE_TYPES
     return Variant(
         kernel=kernel,
-        types=inputs | outputs | types,
+        types=inputs | types,
         constants=constants,
-        num_warps=8 if constants["BLOCK_T"] == 128 else 4,
+        num_warps=warps or (8 if constants["BLOCK_T"] == 128 else 4),
         stack=stack,
         aligned=("d_in", "stride_xt", "stride_wf"),
     )
 
 
 _TOPK, _THRESHOLD = "encode_topk:keep_best_kernel", "encode_threshold:keep_firing_kernel"
+_KEPT = {"values_ptr": "*fp32", "indices_ptr": "*i32", "not_finite_ptr": "*i32"}
 _FIRING = {"threshold_ptr": "*fp32", "counts_ptr": "*i32", "columns_ptr": "*i8"}
+_FIRING |= {"values_ptr": "*fp32", "not_finite_ptr": "*i32"}
+_EXTREMES, _MAXIMUM = "extremes:keep_extremes_kernel", "encode_maximum:encode_maximum_kernel"
+_EXTREMES_TYPES = {"best_ptr": "*fp32", "worst_ptr": "*fp32", "sums_ptr": "*fp32"}
+_EXTREMES_TYPES |= {"best_indices_ptr": "*i32", "worst_indices_ptr": "*i32"}
+_MAXIMUM_TYPES = {"indptr_ptr": "*i64", "values_ptr": "*fp32", "tokens_ptr": "*i64"}
 _FEATURES = "encode_features:encode_features_kernel"
 _CHOSEN = {"stride_xd": 1, "stride_wd": 1, "BLOCK_M": 64, "PRECISION": "ieee"}
 _CHOSEN_TYPES = {"indices_ptr": "*i64", "floor_ptr": "*fp32", "out_ptr": "*fp32"}
@@ -63,10 +69,10 @@ def _decode(dtype: str) -> Variant:
 
 
 VARIANTS = {
-    "topk-bf16": _tile(_TOPK, "bf16", WIDE_BF16 | {"KEEP": 16}, indices_ptr="*i32"),
-    "topk-fp32": _tile(_TOPK, "fp32", WIDE_FP32 | {"KEEP": 16}, indices_ptr="*i32"),
-    "topk-bf16-few": _tile(_TOPK, "bf16", FEW_BF16 | {"KEEP": 16}, indices_ptr="*i32"),
-    "topk-fp32-few": _tile(_TOPK, "fp32", FEW_FP32 | {"KEEP": 16}, indices_ptr="*i32"),
+    "topk-bf16": _tile(_TOPK, "bf16", WIDE_BF16 | {"KEEP": 16}, **_KEPT),
+    "topk-fp32": _tile(_TOPK, "fp32", WIDE_FP32 | {"KEEP": 16}, **_KEPT),
+    "topk-bf16-few": _tile(_TOPK, "bf16", FEW_BF16 | {"KEEP": 16}, **_KEPT),
+    "topk-fp32-few": _tile(_TOPK, "fp32", FEW_FP32 | {"KEEP": 16}, **_KEPT),
     "threshold-bf16": _tile(_THRESHOLD, "bf16", WIDE_BF16 | {"SLOTS": 16}, **_FIRING),
     "threshold-fp32": _tile(_THRESHOLD, "fp32", WIDE_FP32 | {"SLOTS": 16}, **_FIRING),
     "threshold-bf16-few": _tile(_THRESHOLD, "bf16", FEW_BF16 | {"SLOTS": 16}, **_FIRING),
@@ -78,6 +84,10 @@ VARIANTS = {
     ),
     "features-bf16": _tile(_FEATURES, "bf16", _CHOSEN | {"BLOCK_T": 128, "BLOCK_D": 64}, **_CHOSEN_TYPES),
     "features-fp32-few": _tile(_FEATURES, "fp32", _CHOSEN | {"BLOCK_T": 16, "BLOCK_D": 32}, **_CHOSEN_TYPES),
+    "extremes-bf16": _tile(_EXTREMES, "bf16", WIDE_BF16 | {"KEEP": 8}, **_EXTREMES_TYPES),
+    "extremes-fp32": _tile(_EXTREMES, "fp32", WIDE_FP32 | {"KEEP": 8}, stack=8, **_EXTREMES_TYPES),
+    "maximum-bf16": _tile(_MAXIMUM, "bf16", WIDE_BF16 | {"BLOCK_T": 64}, warps=8, **_MAXIMUM_TYPES),
+    "maximum-fp32": _tile(_MAXIMUM, "fp32", WIDE_FP32 | {"BLOCK_T": 64}, warps=8, **_MAXIMUM_TYPES),
     "decode-bf16": _decode("bf16"),
     "decode-fp32": _decode("fp32"),
 }

@@ -1,0 +1,40 @@
+"""On CPUs: a product for each context, and NumPy, which finds a maximum's place in a third of the time of torch.
+
+Down a column both look at one feature at a time. Comparing everything with the maxima and writing the places that
+are equal from the last to the first goes along the rows instead.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.encode_maximum.reference import Maximum
+from kernels.rows import chunks, scores
+
+
+def encode_maximum(x_td: Tensor, w_fd: Tensor, b_f: Tensor, indptr: Tensor) -> Maximum:
+    """Return the maxima."""
+    shape, n_features = (len(indptr) - 1, len(b_f)), len(b_f)
+    values_cf = torch.full(shape, -torch.inf, dtype=torch.promote_types(x_td.dtype, torch.float32))
+    tokens_cf = torch.full(shape, -1)
+    for c, (start, stop) in enumerate(zip(indptr[:-1].tolist(), indptr[1:].tolist(), strict=True)):
+        for chunk in chunks(stop - start, n_features):
+            h_tf = scores(x_td[start:stop][chunk], w_fd, b_f)
+            if not h_tf.sum().isfinite():
+                h_tf.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+            highest_f, place_f = _maximum(h_tf.numpy())
+            better_f = highest_f > values_cf[c]
+            values_cf[c] = torch.where(better_f, highest_f, values_cf[c])
+            tokens_cf[c] = torch.where(better_f, place_f + start + chunk.start, tokens_cf[c])
+    return Maximum(values_cf, tokens_cf)
+
+
+def _maximum(h_tf: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return each column's maximum and the first row that has it."""
+    highest_f = h_tf.max(0)
+    places = np.flatnonzero(h_tf == highest_f)[::-1]
+    row_f = np.empty(len(highest_f), dtype=np.int64)
+    row_f[places % len(highest_f)] = places // len(highest_f)
+    return torch.from_numpy(highest_f), torch.from_numpy(row_f)

@@ -116,7 +116,7 @@ def example(row: ExampleCard, maximum: float) -> SafeString:
     """Return one recorded context with where it is from, on a colour scale that ends at `maximum`."""
     peak = figure(row.peak_value)
     basename = row.document.rsplit("/", 1)[-1]
-    name = f"{basename}:{row.line}"
+    name = f"{basename}:{row.line}" if row.line else basename
     if row.group >= HARD_SILENT:
         at = '<span class="badge">silent</span>'
     else:

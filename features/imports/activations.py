@@ -73,6 +73,8 @@ class ActivationPart:
         self._given.append(_number(place, fields, "maxValue") if kind >= HARD_SILENT else None)
         self._waiting.append((place, record.values))
         counts.rows["activations"] += 1
+        if kind >= HARD_SILENT:
+            counts.rows["silent"] += 1
         self.n_rows += 1
         if len(self._rows) >= CHUNK:
             self._digest()

@@ -97,7 +97,7 @@ def _store(
     if not connection.in_atomic_block:
         close_old_connections()
     table = FeatureTable(shards, workdir, counts)
-    _check(found, table)
+    _check(found, table, counts)
     slug = run.params.get("model") or slugify(found.model_id)[:80]
     n_layers = max(found.n_layers, found.layer + 1)
     model = services.imports.model_for(slug=checked_slug(slug), name=found.model_id, n_layers=n_layers)
@@ -146,8 +146,8 @@ def _store(
     }
 
 
-def _check(found: FoundSource, table: FeatureTable) -> None:
-    """Raise BadFile where the files hold no features, or more than they say that there are."""
+def _check(found: FoundSource, table: FeatureTable, counts: Counts) -> None:
+    """Raise BadFile where the files hold no features, or not as many rows as they say."""
     if not len(table):
         raise BadFile(
             f"The files of {found.source_id} describe no feature.",
@@ -161,6 +161,23 @@ def _check(found: FoundSource, table: FeatureTable) -> None:
             "These files do not belong together. Fetch them again.",
             source=found.source_id,
         )
+
+    told = found.own.get("counts")
+    if not isinstance(told, dict):
+        return
+    here = {
+        "features": counts.rows["features"],
+        "activations": counts.rows["activations"] - counts.rows["silent"],
+        "silent": counts.rows["silent"],
+        "explanations": counts.rows["explanations"],
+    }
+    for name, n in here.items():
+        if told.get(name, 0) != n:
+            raise BadFile(
+                f"The files of {found.source_id} hold {n:,} {name}, but its facet.json says {told.get(name, 0)!r}.",
+                "A file is missing or was cut. Copy the whole folder again, then resume the run.",
+                source=found.source_id,
+            )
 
 
 def _described(found: FoundSource, table: FeatureTable, shards: list[Shard]) -> NewSource:

@@ -16,7 +16,7 @@ from features.imports.features_on_disk import FeatureTable
 from features.imports.shards import Counts
 from features.rows import folds_of
 from inference import packing
-from inference.dashboards.results import BANDS, HARD_SILENT
+from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT
 
 RANGE = 4096
 _ARRAYS = ("feature_x", "context_x", "kind_x", "peak_position_x", "peak_value_x")
@@ -133,8 +133,8 @@ def _groups(rows: Mapping[str, np.ndarray], maximum_f: np.ndarray) -> np.ndarray
         is_last = high == max(top for _, top in BANDS.values())
         inside = (share_x > low) & ((share_x <= high) | is_last)
         group_x[(rows["kind_x"] == INTERVAL) & inside] = code
-    lowest = min(BANDS, key=lambda code: BANDS[code][0])
-    group_x[(rows["kind_x"] == INTERVAL) & (share_x <= 0)] = lowest
+    # SAEDashboard's lowest interval also holds tokens at which nothing fires.
+    group_x[(rows["kind_x"] == INTERVAL) & (share_x <= 0)] = RANDOM_SILENT
     return group_x
 
 

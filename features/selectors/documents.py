@@ -25,6 +25,13 @@ def document(corpus: str, ordinal: int) -> DocumentPage:
             corpus=corpus,
             ordinal=ordinal,
         )
+    if not row.path:
+        raise NotFound(
+            f"The text of {row.name} is not here: its contexts came with imported files.",
+            "Go back to the feature; its contexts are all that there is.",
+            corpus=corpus,
+            ordinal=ordinal,
+        )
     try:
         data = Path(row.path).read_bytes()
     except OSError as error:

@@ -37,7 +37,7 @@ WITH own AS (
 )
 SELECT kept."group", kept.total, kept.context, kept.peak_position, kept.peak_value, kept.positions, kept."values",
        kept.folded + context.n_similar, context.text, context.token_ids, context.spans, context.line, context.is_test,
-       context.document, document.name
+       context.document, document.name, document.path <> ''
 FROM kept
 JOIN features_context context ON context.tokenization_id = %(tokenization)s AND context.ordinal = kept.context
 JOIN features_document document ON document.corpus_id = %(corpus)s AND document.ordinal = context.document
@@ -149,9 +149,10 @@ def _as_shares(firing_count: int, band_counts: Sequence[float]) -> dict[int, flo
 
 def _card(row: tuple, facts: _Facts) -> ExampleCard:
     (group, _, context, peak_position, peak_value, positions, values) = row[:7]
-    (n_similar, text, token_ids, spans, line, is_test, document, name) = row[7:]
+    (n_similar, text, token_ids, spans, line, is_test, document, name, is_here) = row[7:]
     starts, ends = packing.unpack_spans(spans)
-    line += text.count("\n", 0, int(starts[peak_position]))
+    if line:  # imported contexts may not know theirs
+        line += text.count("\n", 0, int(starts[peak_position]))
     return ExampleCard(
         context=context,
         text=text,
@@ -163,7 +164,7 @@ def _card(row: tuple, facts: _Facts) -> ExampleCard:
         peak_position=peak_position,
         peak_value=peak_value,
         document=name,
-        document_url=f"/corpora/{facts.corpus_slug}/{document}#L{line}",
+        document_url=f"/corpora/{facts.corpus_slug}/{document}#L{line}" if is_here else "",
         line=line,
         split="test" if is_test else "train",
         group=group,

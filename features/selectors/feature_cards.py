@@ -105,7 +105,7 @@ def _feature_at(model: str, source: str, index: int) -> tuple[Dictionary, Featur
         cursor.execute(_FEATURE, [dictionary.id, index])
         row = cursor.fetchone()
     if row is None:
-        raise _not_built(f"{model}/{source}")
+        raise no_row(dictionary, index)
     return dictionary, Feature.from_db(connection.alias, _FEATURE_FIELDS, row)
 
 
@@ -198,6 +198,20 @@ def random_feature(model: str, source: str | None = None) -> Address:
     drawn = random.sample(range(n_features), min(DRAWN, n_features))
     alive = set(Feature.objects.of(dictionary).alive().filter(index__in=drawn).values_list("index", flat=True))
     return dictionary, next((index for index in drawn if index in alive), drawn[0])
+
+
+def no_row(dictionary: Dictionary, index: int) -> UnknownAddress:
+    """Return the error for a feature without a row: its dictionary is not built, or was imported without it."""
+    name = f"{dictionary.model.slug}/{dictionary.source}"
+    if dictionary.built_at is None:
+        return _not_built(name)
+    return UnknownAddress(
+        f"Feature {index} of {name} is not in the files that were imported.",
+        "Choose another one, or import files that have it.",
+        suggestions=[f"/{name}"],
+        name=name,
+        index=index,
+    )
 
 
 def _not_built(name: str) -> NotBuilt:

@@ -39,6 +39,12 @@ class NotBuilt(InvalidInput):
     code = "not-built"
 
 
+class WithoutDirections(InvalidInput):
+    """Steering with features that write something else for every input, or nothing."""
+
+    code = "without-directions"
+
+
 def prompt_features(query: PromptQuery) -> PromptResult:
     """Return the ranked features of a text.
 
@@ -202,6 +208,7 @@ def chosen_sources(model: str, sources: Sequence[str]) -> tuple[SourceCard, ...]
     cards = selectors.model_page(model).sources
     if not cards:
         raise NotFound(f"The model {model} has no dictionaries.", "Add one with `python manage.py add_dictionary`.")
+        _require_directions(cards[edit.source])
     known = {card.source: card for card in cards}
     missing = [source for source in sources if source not in known]
     if missing:
@@ -340,3 +347,12 @@ def _require_build(card: SourceCard) -> None:
             f"Build it first: `python manage.py build {card.model}/{card.source}`.",
             source=card.source,
         )
+def _require_directions(card: SourceCard) -> None:
+    if not card.has_directions:
+        raise WithoutDirections(
+            f"The features of {card.model}/{card.source} write no direction of their own ({card.architecture}).",
+            "Steer with features of another dictionary; prompts and examples work with these.",
+            source=card.source,
+        )
+
+

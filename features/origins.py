@@ -75,6 +75,7 @@ def stored_config(config: DictionaryConfig) -> dict[str, Any]:
         "group_sizes": list(config.group_sizes),
         "evidence": list(config.evidence),
         "dtype": config.dtype,
+        "is_summand": config.is_summand,
         "model_name": config.model_name,
         "metadata": dict(config.metadata),
     }

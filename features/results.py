@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
 from features.origins import Origin
+from inference.dictionaries.config import has_directions
 
 Row = TypeVar("Row")
 
@@ -42,7 +43,8 @@ class ModelCard:
 class Fidelity:
     """What `evaluate` measured of a dictionary on text; inference/evaluation.py defines the figures.
 
-    Losses and divergences are in nats per prediction. `split` is the part of the corpus that was read.
+    Losses and divergences are in nats per prediction. `n_terms` is of how many dictionaries' sum this was measured, and
+    `split` is the part of the corpus that was read.
     """
 
     n_tokens: int
@@ -60,6 +62,7 @@ class Fidelity:
     kl_ablated: float
     kl_score: float | None
     corpus: str
+    n_terms: int = 1
     split: str
     context_size: int
     precision: str
@@ -116,6 +119,11 @@ class SourceCard:
     def is_transcoder(self) -> bool:
         return self.hook_point_out != self.hook_point
 
+
+    @property
+    def has_directions(self) -> bool:
+        """Whether a feature writes one direction, by which the model can be steered."""
+        return has_directions(self.architecture)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseCard:

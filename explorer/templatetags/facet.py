@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 from explorer import charts, context_html, figures, rows_html
 from explorer.live_values import PromptToken, TestedText, TokenValue
 from features.results import ExampleCard
+from inference.hook_points import shortened
 
 register = template.Library()
 for _filter in (
@@ -119,6 +120,12 @@ def share_of(value: float, total: float) -> float:
 @register.filter
 def commas(values: tuple[int, ...]) -> str:
     return ",".join(map(str, values))
+
+
+@register.filter
+def points(hook_point: str) -> str:
+    """Return the name of a hook point, of several joined ones as short as it can be read."""
+    return shortened(hook_point)
 
 
 @register.filter

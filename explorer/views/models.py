@@ -57,6 +57,7 @@ def layer_map(cards: Sequence[SourceCard]) -> tuple[list[str], list[tuple[int, l
 
 
 def _site(hook_point: str) -> str:
-    """Return a hook point without its block: blocks.2.hook_resid_post is hook_resid_post."""
-    parts = hook_point.split(".")
-    return ".".join(parts[2:]) if parts[0] == "blocks" and len(parts) > 2 else hook_point
+    """Return a hook point without its block: hook_resid_post of blocks.2.hook_resid_post, with + if others follow."""
+    first, joined, _ = hook_point.partition("+")
+    parts = first.split(".")
+    return (".".join(parts[2:]) if parts[0] == "blocks" and len(parts) > 2 else first) + joined

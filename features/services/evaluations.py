@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from features.models import Corpus, Dictionary, Document, Run
@@ -35,20 +38,19 @@ def create(
 ) -> int:
     """Queue a measurement of dictionaries (ids) of one model on a corpus (its slug); return the run's id.
 
-    `split` is test, train or all. Without a corpus, the only one there is serves. Raises InvalidInput, NotFound, and
-    Conflict where one of the dictionaries is being measured already.
+    `split` is test, train or all. Without a corpus, the only one there is serves. A dictionary that is one term of a
+    sum brings the other terms that the model has. Raises InvalidInput, NotFound, and Conflict where one of the
+    dictionaries is being measured already.
     """
-    rows = list(
-        Dictionary.objects.select_for_update(of=("self",))
-        .filter(id__in=dictionaries)
-        .select_related("model")
-        .order_by("layer", "source")
-    )
+    rows = _locked(Q(id__in=dictionaries))
     if not rows or len(rows) < len(set(dictionaries)):
         raise NotFound("A dictionary to evaluate is not there.", "Choose at least one.", ids=list(dictionaries))
     model = rows[0].model
     if any(row.model_id != model.pk for row in rows):
         raise InvalidInput("The dictionaries belong to several models.", "Evaluate those of one model at a time.")
+    if sets := {row.path.rpartition("#")[0] for row in rows if row.config.get("is_summand")}:
+        others = reduce(or_, (Q(path__startswith=f"{path}#") for path in sets))
+        rows = _locked(Q(id__in=dictionaries) | Q(model=model) & others)
     if not FEWEST_TOKENS <= n_tokens <= runs.MAX_TOKENS:
         raise InvalidInput(
             f"An evaluation cannot read {n_tokens:,} tokens.", f"Give {FEWEST_TOKENS} to {runs.MAX_TOKENS:,}."
@@ -87,6 +89,11 @@ def store(*, dictionary: int, figures: Mapping[str, Any]) -> None:
         raise NotFound("The dictionary is not there any more.", "Add it again.", dictionary=dictionary)
     row.stats = {**row.stats, "fidelity": {**figures, "measured_at": timezone.now().isoformat()}}
     row.save(update_fields=["stats"])
+
+
+def _locked(condition: Q) -> list[Dictionary]:
+    rows = Dictionary.objects.select_for_update(of=("self",)).filter(condition)
+    return list(rows.select_related("model").order_by("layer", "source"))
 
 
 def _check_split(corpus: Corpus, split: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference.dictionaries.config import DictionaryConfig, check_fit
-from inference.dictionaries.formats import find_dictionaries, parts_of, read_config
+from inference.dictionaries.formats import find_dictionaries, parts_of, place_below, read_config
 from inference.dictionaries.hub import local_path
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "load_dictionary",
     "local_path",
     "parts_of",
+    "place_below",
     "read_config",
 ]
 

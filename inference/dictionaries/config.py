@@ -120,7 +120,7 @@ class DictionaryConfig:
     @property
     def has_directions(self) -> bool:
         """Whether a feature writes one direction, by which it can be steered and compared."""
-        return self.decodes and self.architecture not in WITHOUT_DIRECTIONS
+        return has_directions(self.architecture)
 
     @property
     def is_signed(self) -> bool:
@@ -131,6 +131,11 @@ class DictionaryConfig:
         """Return which nested group of a Matryoshka dictionary first holds a feature: 0 is the most general."""
         ends = list(accumulate(self.group_sizes))
         return bisect(ends, feature) if ends else None
+
+
+def has_directions(architecture: str) -> bool:
+    """Return whether each feature of an architecture writes one direction."""
+    return architecture not in WITHOUT_DIRECTIONS | WITHOUT_DECODER
 
 
 def check_fit(
@@ -147,6 +152,13 @@ def check_fit(
 
     `d_heads` is the width of all heads' outputs together; a width that is None is not compared.
     """
+    owners = {name.rpartition("/")[0] for name in (*parts(config.hook_in), *parts(config.hook_out)) if "/" in name}
+    if owners:
+        raise DictionaryDoesNotFit(
+            f"The dictionary compares {' and '.join(sorted(owners))}: it reads both, and {model_name} is one model.",
+            "Facet runs dictionaries of one model; load this one in Python to encode activations of both.",
+            models=sorted(owners),
+        )
     widths = {"model": d_model, "heads": d_heads, "mlp": d_mlp}
     ends = [(config.hook_in, config.d_in), *([(config.hook_out, config.d_out)] if config.decodes else [])]
     for hook_name, d_dictionary in [(name, d // len(parts(both))) for both, d in ends for name in parts(both)]:

@@ -47,6 +47,36 @@ def parts(name: str) -> tuple[str, ...]:
     return tuple(name.split("+"))
 
 
+def shortened(name: str) -> str:
+    """Return a name that joins hook points as short as it can be read: a site once, with its layers.
+
+    blocks.0.hook_mlp_out+blocks.1.hook_mlp_out+blocks.2.hook_mlp_out is blocks.0–2.hook_mlp_out. Any text may be given.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for part in parts(name):
+        owner, _, point = part.rpartition("/")
+        match = BLOCK.fullmatch(point)
+        site = point if match is None else point.removeprefix(f"blocks.{match['layer']}.")
+        groups.setdefault((owner, site), []).extend([int(match["layer"])] if match else [])
+    shown = []
+    for (owner, site), layers in groups.items():
+        prefix = f"{owner}/" if owner else ""
+        shown.append(f"{prefix}blocks.{_runs(layers)}.{site}" if layers else f"{prefix}{site}")
+    return " + ".join(shown)
+
+
+def _runs(layers: list[int]) -> str:
+    """Return numbers with runs of three and more drawn together."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    texts = [[f"{run[0]}–{run[-1]}"] if len(run) > 2 else list(map(str, run)) for run in runs]
+    return ",".join(text for run in texts for text in run)
+
+
 def parse(name: str) -> HookPoint:
     """Split a hook point's name; raise UnknownHookPoint for what no family calls so."""
     if name in OUTSIDE_BLOCKS:

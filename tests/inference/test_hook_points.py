@@ -1,6 +1,6 @@
 import pytest
 
-from inference.hook_points import FAMILIES, UnknownHookPoint, from_other_name, names, parse, resolve
+from inference.hook_points import FAMILIES, UnknownHookPoint, from_other_name, names, parse, resolve, shortened
 
 
 def test_parse_splits_layer_site_and_head():
@@ -90,6 +90,22 @@ def test_a_path_means_the_end_that_is_asked_for():
 def test_a_hook_point_is_its_own_name(family):
     for name in names(family, 2):
         assert from_other_name(name, family) == name
+
+
+@pytest.mark.parametrize(
+    ("joined", "short"),
+    [
+        ("blocks.2.hook_resid_post", "blocks.2.hook_resid_post"),
+        ("blocks.2.attn.hook_z.3", "blocks.2.attn.hook_z.3"),
+        ("+".join(f"blocks.{n}.hook_mlp_out" for n in range(26)), "blocks.0–25.hook_mlp_out"),
+        ("+".join(f"blocks.{n}.hook_resid_post" for n in (7, 13, 14, 17)), "blocks.7,13,14,17.hook_resid_post"),
+        ("blocks.1.hook_resid_pre+blocks.1.hook_mlp_out", "blocks.1.hook_resid_pre + blocks.1.hook_mlp_out"),
+        ("a/blocks.1.hook_resid_pre+b/blocks.1.hook_resid_pre", "a/blocks.1.hook_resid_pre + b/blocks.1.hook_resid_pre"),
+        ("hook_embed+not said", "hook_embed + not said"),
+    ],
+)
+def test_joined_names_are_shortened(joined, short):
+    assert shortened(joined) == short
 
 
 @pytest.mark.parametrize(

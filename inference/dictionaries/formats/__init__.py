@@ -143,6 +143,11 @@ def find_dictionaries(folder: Path) -> Iterator[Path]:
             waiting += [(child, depth + 1) for child in children if child.is_dir() and not child.name.startswith(".")]
 
 
+def place_below(found: Path, here: Path) -> str:
+    """Return where a dictionary lies below a path that was searched: `#part` where it is a part of that path."""
+    return str(found)[len(str(here)) :] if str(found).startswith(f"{here}#") else str(found.relative_to(here))
+
+
 def parts_of(path: str | Path) -> list[str]:
     """Return the parts of a path that holds several dictionaries, which follow `#`; nothing where it holds but one."""
     place = Place(Path(path))

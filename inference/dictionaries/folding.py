@@ -22,6 +22,8 @@ MATRICES = (("w_enc_fd", "b_enc_f"), ("w_p_pd", "b_p_p"), ("w_q_qd", "b_q_q"), (
 SMALLEST_LENGTH = 1e-12
 # As in overcomplete, whose archetypal dictionaries these are.
 SMALLEST_SHARE = 1e-8
+# Twice what bfloat16 rounds a number by.
+HALF_ROUNDING = 2**-7
 
 
 def fold(config: DictionaryConfig, stored: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -36,7 +38,7 @@ def fold(config: DictionaryConfig, stored: dict[str, Tensor]) -> dict[str, Tenso
         tensors.setdefault("b_enc_f", tensors["w_enc_fd"].new_zeros(config.n_features))
         return tensors
     if "archetypes_fp" in tensors:
-        _fold_archetypes(tensors)
+        _fold_archetypes(tensors, config.options.get("relax_length"))
     w_dec_fo = tensors["w_dec_fo"]
     if config.options.get("unit_decoder"):
         # An encoder that is the same tensor is normalized with it.
@@ -90,13 +92,21 @@ def _fold_transforms(config: DictionaryConfig, tensors: dict[str, Tensor]) -> di
     return tensors
 
 
-def _fold_archetypes(tensors: dict[str, Tensor]) -> None:
-    """Make decoder rows of shares of points: relu(W), with rows that add up to one, times C, plus what is relaxed."""
+def _fold_archetypes(tensors: dict[str, Tensor], relax_length: float | None) -> None:
+    """Make decoder rows of shares of points: relu(W), with rows that add up to one, times C, plus what is relaxed.
+
+    What is relaxed was kept within a length in training. A file in half precision may exceed it by rounding, which is
+    undone; where rows are longer than rounding makes them, the length was another.
+    """
     share_fp = tensors.pop("archetypes_fp").relu_()
     share_fp.div_(share_fp.sum(1, keepdim=True) + SMALLEST_SHARE)
     tensors["w_dec_fo"] = share_fp @ tensors.pop("points_po")
     if "relax_fo" in tensors:
-        tensors["w_dec_fo"] += tensors.pop("relax_fo")
+        relax_fo = tensors.pop("relax_fo")
+        excess_f1 = relax_fo.norm(dim=1, keepdim=True) / (relax_length or torch.inf)
+        if excess_f1.max() < 1 + HALF_ROUNDING:
+            relax_fo.div_(excess_f1.clamp(min=1))
+        tensors["w_dec_fo"] += relax_fo
 
 
 def _fold_thresholds(config: DictionaryConfig, tensors: dict[str, Tensor]) -> None:

@@ -32,6 +32,8 @@ ARCHITECTURES = {
     "RATopKSAE": "topk",
     "RAJumpSAE": "jumprelu",
 }
+# The package's own; what a run set instead is not saved.
+RELAX_LENGTH = 1.0
 LINEAR = ("encoder.final_block.0.weight", "encoder.weight")
 
 
@@ -49,7 +51,7 @@ def read_config(place: Place) -> DictionaryConfig:
     archetypal = "dictionary.W" in weights
     name = _class(place, weights)
     tensors = _tensors(weights)
-    options: dict[str, Any] = {} if archetypal else {"unit_decoder": True}
+    options: dict[str, Any] = {"relax_length": RELAX_LENGTH} if archetypal else {"unit_decoder": True}
     if name == "MpSAE":
         options["by_magnitude"] = False
     if "thresholds" in weights:

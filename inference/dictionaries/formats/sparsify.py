@@ -3,6 +3,7 @@
 Semantics follow sparsify 1.3 (https://github.com/EleutherAI/sparsify): SAEs subtract `b_dec` from their input and
 transcoders do not; TopK keeps k activations behind a ReLU, GroupMax the largest of each of k groups, and the older
 `signed` the k of largest magnitude with their sign. An SAE reads a module's output; a transcoder reads its input.
+Transcoders from before February 2025, of which only the run's config.json says that they are, do subtract `b_dec`.
 """
 
 from __future__ import annotations
@@ -39,14 +40,18 @@ def read_config(place: Place) -> DictionaryConfig:
             f"Supported are: {', '.join(ARCHITECTURES)}.",
             activation=activation,
         )
-    transcodes = bool(cfg.get("transcode"))
     module = place.folder.name
     run = place.folder.parent / "config.json"
     told = Place(run.parent).json(run.name) if run.is_file() else {}
+    # At first the run said it, and `b_dec` was subtracted from a transcoder's input too.
+    is_early = "transcode" not in cfg and bool(told.get("transcode"))
+    transcodes = is_early or bool(cfg.get("transcode"))
     model_name = str(told.get("model", ""))
     evidence = [f"{CONFIG} and {WEIGHTS} as sparsify writes them; the folder is named {module}, a module of the model."]
     if not told:
         evidence.append("No config.json of the run beside the folder: the model's name is not known.")
+    if is_early:
+        evidence.append("The run's config.json, and not cfg.json, says transcode: as then, b_dec is subtracted first.")
     return place.describe(
         weights,
         format="sparsify",
@@ -55,7 +60,7 @@ def read_config(place: Place) -> DictionaryConfig:
         hook_in=hook_point(module, end="input" if transcodes else "output", model_name=model_name),
         hook_out=hook_point(module, model_name=model_name) if transcodes else None,
         k=cfg.get("k"),
-        subtract_output_bias=not transcodes,
+        subtract_output_bias=not transcodes or is_early,
         model_name=model_name,
         # Its tokenizer adds none of its own.
         prepend_bos=False,

@@ -94,7 +94,9 @@ def saelens(folder: Path, draw: Draw, name: str) -> Written:
 
 
 @case("sparsify", "topk", "groupmax", "signed")
-def sparsify(folder: Path, draw: Draw, name: str, *, transcode: bool = False, skip: bool = False) -> Written:
+def sparsify(
+    folder: Path, draw: Draw, name: str, *, transcode: bool = False, skip: bool = False, early: bool = False
+) -> Written:
     path = folder / "layers.3.mlp"
     tensors = {
         "encoder.weight": draw.encoder().T,
@@ -105,12 +107,13 @@ def sparsify(folder: Path, draw: Draw, name: str, *, transcode: bool = False, sk
     if skip:
         tensors["W_skip"] = draw.normal(D, D, scale=0.1)
     w = save(path / "sae.safetensors", tensors)
-    cfg = {"d_in": D, "num_latents": F, "k": K, "transcode": transcode, "skip_connection": skip}
+    cfg = {"d_in": D, "num_latents": F, "k": K} | ({} if early else {"transcode": transcode, "skip_connection": skip})
     write_json(path / "cfg.json", cfg | ({"signed": True} if name == "signed" else {"activation": name}))
-    write_json(folder / "config.json", {"model": "EleutherAI/pythia-70m", "ctx_len": 2048})
+    run = {"model": "EleutherAI/pythia-70m", "ctx_len": 2048} | ({"transcode": transcode} if early else {})
+    write_json(folder / "config.json", run)
 
     def encode(x_td: Tensor) -> Tensor:
-        h_tf = (x_td if transcode else x_td - w["b_dec"]) @ w["encoder.weight"].T + w["encoder.bias"]
+        h_tf = (x_td - w["b_dec"] if early or not transcode else x_td) @ w["encoder.weight"].T + w["encoder.bias"]
         if name == "signed":
             return top(h_tf, K, h_tf.abs())
         if name == "groupmax":
@@ -455,6 +458,7 @@ def dictionary_learning(folder: Path, draw: Draw, name: str) -> Written:
 # Settings of a layout that change what is computed or where, beside its architectures.
 VARIANTS: dict[str, Case] = {
     "sparsify-transcoder": variant(sparsify, "topk", transcode=True),
+    "sparsify-early-transcoder": variant(sparsify, "topk", transcode=True, early=True),
     "sparsify-skip-transcoder": variant(sparsify, "topk", transcode=True, skip=True),
     "gemma_scope-attention": variant(gemma_scope, "jumprelu", place="att/layer_3"),
     "gemma_scope-transcoder": variant(gemma_scope, "jumprelu", place="transcoders/layer_0"),

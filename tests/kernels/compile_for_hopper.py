@@ -56,6 +56,9 @@ _EXTREMES, _MAXIMUM = "extremes:keep_extremes_kernel", "encode_maximum:encode_ma
 _EXTREMES_TYPES = {"best_ptr": "*fp32", "worst_ptr": "*fp32", "sums_ptr": "*fp32"}
 _EXTREMES_TYPES |= {"best_indices_ptr": "*i32", "worst_indices_ptr": "*i32"}
 _MAXIMUM_TYPES = {"indptr_ptr": "*i64", "values_ptr": "*fp32", "tokens_ptr": "*i64"}
+_POINTERS_64 = dict.fromkeys(("indptr_ptr", "count_ptr", "histogram_ptr", "not_finite_ptr"), "*i64")
+_STREAM_64 = dict.fromkeys(("feature_ptr", "key_ptr", "position_ptr", "keys_ptr"), "*i64")
+_STREAM_64 |= dict.fromkeys(("buffer_keys_ptr", "buffer_positions_ptr", "spilled_ptr", "n_spilled_ptr"), "*i64")
 _FEATURES = "encode_features:encode_features_kernel"
 _CHOSEN = {"stride_xd": 1, "stride_wd": 1, "BLOCK_M": 64, "PRECISION": "ieee"}
 _CHOSEN_TYPES = {"indices_ptr": "*i64", "floor_ptr": "*fp32", "out_ptr": "*fp32"}
@@ -88,6 +91,26 @@ VARIANTS = {
     "extremes-fp32": _tile(_EXTREMES, "fp32", WIDE_FP32 | {"KEEP": 8}, stack=8, **_EXTREMES_TYPES),
     "maximum-bf16": _tile(_MAXIMUM, "bf16", WIDE_BF16 | {"BLOCK_T": 64}, warps=8, **_MAXIMUM_TYPES),
     "maximum-fp32": _tile(_MAXIMUM, "fp32", WIDE_FP32 | {"BLOCK_T": 64}, warps=8, **_MAXIMUM_TYPES),
+    "event-stats": Variant(
+        kernel="event_stats:event_stats_kernel",
+        types=_POINTERS_64 | {"value_ptr": "*fp32", "bin_ptr": "*i32", "powers_ptr": "*fp64", "maximum_ptr": "*fp32"},
+        constants={"BLOCK_E": 256, "BLOCK_B": 128},
+    ),
+    "stream-topn": Variant(
+        kernel="stream_topn:append_kernel",
+        types=_STREAM_64 | {"filled_ptr": "*i32"},
+        constants={"BLOCK_E": 256},
+    ),
+    "cooccurrence": Variant(
+        kernel="cooccurrence:cooccurrence_kernel",
+        types={"table_ptr": "*i32", "indptr_ptr": "*i64", "indices_ptr": "*i64"},
+        constants={"BLOCK": 32},
+    ),
+    "source-attribution": Variant(
+        kernel="source_attribution:source_attribution_kernel",
+        types={"pattern_ptr": "*bf16", "value_ptr": "*bf16", "w_ptr": "*fp32", "out_ptr": "*fp32"},
+        constants={"stride_ps": 1, "stride_vd": 1, "stride_wd": 1, "BLOCK_S": 32, "BLOCK_D": 128},
+    ),
     "decode-bf16": _decode("bf16"),
     "decode-fp32": _decode("fp32"),
 }

@@ -5,10 +5,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from inference.dictionaries.formats import FORMATS
 from tests.inference.dictionaries.test_oracles import CONVERTED, ORACLES
+from tests.interop import generated
 
 PAGE = "docs/formats.md"
+# Layouts whose packages stand alone in an environment, and what these call their cases.
+ALONE: dict[str, tuple[str, Callable[[str], str]]] = {
+    "overcomplete": ("overcomplete", str),
+    "llamascopium": ("llamascopium", lambda name: name.replace(" ", "_")),
+    "circuit_tracer": ("circuit_tracer", str),
+    "circuit_tracer_clt": ("circuit_tracer", lambda name: f"clt_{name.replace('_', '')}"),
+}
 HEAD = """# Formats
 
 The layouts in which Facet reads dictionaries, and the architectures that it runs. `manage.py add_dictionary PATH
@@ -20,9 +30,11 @@ is read for its tensors, containers and numbers, and refused with the name of an
 
 Each row is proven twice where it can be. *Formula*: a case of `test_layouts.py` writes the layout with random weights
 and compares encode, chosen-feature encode and decode with the published formula in float64: the same active set, and a
-relative error under 1e-5. *Package*: a test of `test_oracles.py` builds the dictionary in the package itself and saves
-it with the package's own writer, or lets the package convert what was published, and compares in the same way
-(`make interop`). Both files are in `tests/inference/dictionaries/`.
+relative error under 1e-5. *Package*: a test of `test_oracles.py`, or of `tests/interop/test_packages.py` where the
+package has an environment of its own, builds the dictionary in the package itself and saves it with the package's own
+writer, or lets the package convert what was published, and compares in the same way (`make interop`). The first two
+files are in `tests/inference/dictionaries/`. A dictionary runs on every family of models that has its hook points:
+[models.md](models.md) has the families and their tests.
 
 What the columns call ours: `relu`; `jumprelu`, h where h > threshold, also for `gated` (with its gate folded into the
 threshold), `batchtopk`, `matryoshka`, `mutual_choice` and `feature_choice` (with the thresholds that training saved);
@@ -44,7 +56,6 @@ itself, or the file does, inputs are centred.
 
 ## Not read
 
-Cross-layer transcoders, crosscoders, temporal SAEs, Lorsa and MOLT have no module yet.
 SAELens before version 3 and transcoder_circuits as published: pickles of their own classes, which are refused; saved
 again with a plain `cfg` they are `checkpoint`. overcomplete's encoders of more than one product, its OMPSAE and QSAE.
 Multi-layer SAEs behind a tuned lens. Attention outputs of GPT-2 (`neel_nanda`) are read without the constant that
@@ -60,10 +71,21 @@ def page() -> str:
         parts.append(f"\n## `{layout}`\n\n{module.__doc__.strip().splitlines()[0]}\n\nLooks like: {module.LAYOUT}.\n")
         parts.append("\n| called there | architecture | formula | package |\n|---|---|---|---|\n")
         for name, ours in module.ARCHITECTURES.items():
-            test = "test_publications_that_saelens_converts" if (layout, name) in CONVERTED else f"test_{layout}"
-            oracle = f"`{test}`" if name in ORACLES.get(layout, ()) else "–"
-            parts.append(f"| `{name}` | {ours} | `test_layout_equals_its_formula[{layout}-{name}]` | {oracle} |\n")
+            formula = f"`test_layout_equals_its_formula[{layout}-{name}]`"
+            oracle = oracle_of(layout, name)
+            parts.append(f"| `{name}` | {ours} | {formula} | {f'`{oracle}`' if oracle else '–'} |\n")
     return "".join([*parts, NOT_READ])
+
+
+def oracle_of(layout: str, name: str) -> str:
+    """Return the test that compares what a layout calls so with its package; empty where there is none."""
+    if (layout, name) in CONVERTED:
+        return "test_publications_that_saelens_converts"
+    if name in ORACLES.get(layout, ()):
+        return f"test_{layout}"
+    package, case_of = ALONE.get(layout, ("", str))
+    cases = generated.cases_of(package) if package else []
+    return next((f"test_package[{package}-{case}]" for case in cases if case.startswith(f"{case_of(name)}-")), "")
 
 
 if __name__ == "__main__":

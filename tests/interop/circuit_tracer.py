@@ -64,7 +64,7 @@ def layers(task: Task, kind: str, *, skip: bool = False) -> list[Expected]:
 
 
 def across(task: Task, kind: str) -> list[Expected]:
-    """A cross-layer transcoder: a layer's features write to it and to all behind it, side by side."""
+    """A cross-layer transcoder: a layer's features write to it and to all behind it, side by side, with its bias."""
     from circuit_tracer.transcoder.cross_layer_transcoder import CrossLayerTranscoder
 
     whole = CrossLayerTranscoder(
@@ -83,13 +83,16 @@ def across(task: Task, kind: str) -> list[Expected]:
     x_ltd = torch.stack([task.inputs(layer) for layer in range(N_LAYERS)])
     a_ltf = whole.encode(x_ltd)
     answers = []
+    total = torch.zeros_like(x_ltd)
     for layer in range(N_LAYERS):
         alone = torch.zeros_like(a_ltf)
         alone[layer] = a_ltf[layer]
-        # What the layer's features write, without the biases, which all layers share.
         y_lto = whole.decode(alone.to_sparse()) - whole.b_dec[:, None]
+        y_lto[layer] += whole.b_dec[layer]
+        total += y_lto
         y_to = y_lto[layer:].permute(1, 0, 2).flatten(1)
         answers.append(Expected(path=f".#{layer}", x_td=x_ltd[layer], a_tf=a_ltf[layer], y_to=y_to))
+    assert torch.allclose(total, whole.decode(a_ltf.to_sparse()), rtol=1e-4, atol=1e-4), "the layers add up"
     return answers
 
 

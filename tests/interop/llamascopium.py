@@ -61,18 +61,18 @@ def sae(task: Task, hook_out: str = IN, norm: str = "inference", **settings: obj
 
 
 def crosscoder(task: Task, norm: str = "inference", **settings: object) -> list[Expected]:
-    """Its inputs and outputs lie side by side."""
+    """Its inputs and outputs lie side by side; what fires at one hook point may not at another."""
     module = made(task, "Crosscoder", "CrosscoderConfig", norm_activation=norm, hook_points=list(STREAM), **settings)
     x_thd = torch.stack([task.inputs(number) for number in range(len(STREAM))], 1)
     scale_h = torch.tensor([scale_of(module, hook) for hook in STREAM])[:, None]
     a_thf = module.encode(x_thd * scale_h)
     y_tho = module.decode(a_thf) / scale_h
     facts = {"hook_in": "+".join(STREAM), "hook_out": "+".join(STREAM)}
-    return [Expected(path=".", x_td=x_thd.flatten(1), a_tf=a_thf[:, 0], y_to=y_tho.flatten(1), facts=facts)]
+    return [Expected(path=".", x_td=x_thd.flatten(1), a_tf=a_thf.amax(1), y_to=y_tho.flatten(1), facts=facts)]
 
 
 def across(task: Task, norm: str = "inference", **settings: object) -> list[Expected]:
-    """A cross-layer transcoder: a layer's features write to it and to all behind it, side by side."""
+    """A cross-layer transcoder: a layer's features write to it and to all behind it, side by side, with its bias."""
     layers = range(3)
     hooks_in = [f"blocks.{layer}.ln2.hook_normalized" for layer in layers]
     hooks_out = [f"blocks.{layer}.hook_mlp_out" for layer in layers]
@@ -82,11 +82,16 @@ def across(task: Task, norm: str = "inference", **settings: object) -> list[Expe
     scales_in, scales_out = ([scale_of(module, hook) for hook in hooks] for hooks in (hooks_in, hooks_out))
     a_tlf = module.encode(x_tld * torch.tensor(scales_in)[:, None])
     answers = []
+    total = torch.zeros(len(layers), *x_tld[:, 0].shape)
     for layer in layers:
         parts = [a_tlf[:, layer] @ module.W_D[to][layer] / scales_out[to] for to in layers[layer:]]
+        parts[0] = parts[0] + module.b_D[layer] / scales_out[layer]
+        total[layer:] += torch.stack(parts)
         facts = {"hook_in": hooks_in[layer], "hook_out": "+".join(hooks_out[layer:])}
         x_td, a_tf, y_to = x_tld[:, layer], a_tlf[:, layer], torch.cat(parts, 1)
         answers.append(Expected(path=f".#{layer}", x_td=x_td, a_tf=a_tf, y_to=y_to, facts=facts))
+    whole = module.decode(a_tlf) / torch.tensor(scales_out)[:, None, None]
+    assert torch.allclose(total, whole, rtol=1e-4, atol=1e-4), "the layers add up"
     return answers
 
 
@@ -135,15 +140,20 @@ CASES: dict[str, Case] = {
     "sae_dataset": partial(sae, act_fn="topk", norm="dataset-wise"),
     "transcoder_dataset": partial(sae, act_fn="jumprelu", hook_out=OUT, norm="dataset-wise"),
     "crosscoder_relu": partial(crosscoder, act_fn="relu"),
-    "crosscoder_dataset": partial(crosscoder, act_fn="relu", norm="dataset-wise"),
+    "crosscoder_jumprelu": partial(crosscoder, act_fn="jumprelu"),
+    "crosscoder_dataset": partial(crosscoder, act_fn="jumprelu", norm="dataset-wise"),
     "clt_relu": partial(across, act_fn="relu"),
     "clt_jumprelu": partial(across, act_fn="jumprelu"),
+    "clt_topk": partial(across, act_fn="topk"),
+    "clt_plain_norm": partial(across, act_fn="topk", sparsity_include_decoder_norm=False),
     "clt_dataset": partial(across, act_fn="jumprelu", norm="dataset-wise"),
     "lorsa_relu": partial(attention, act_fn="relu"),
     "lorsa_jumprelu": partial(attention, act_fn="jumprelu"),
     "lorsa_topk": partial(attention, act_fn="topk"),
     "lorsa_half_rotary": partial(attention, act_fn="relu", rotary_dim=4, rotary_adjacent_pairs=False),
+    "lorsa_dataset": partial(attention, act_fn="jumprelu", norm="dataset-wise"),
     "lorsa_norms": partial(attention, act_fn="relu", use_post_qk_ln=True, normalization_type="RMS"),
     "molt_relu": partial(mixture, act_fn="relu"),
     "molt_jumprelu": partial(mixture, act_fn="jumprelu"),
+    "molt_topk": partial(mixture, act_fn="topk", norm="dataset-wise"),
 }

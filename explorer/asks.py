@@ -54,6 +54,7 @@ def prompt_features(query: PromptQuery) -> PromptResult:
     text = check_text(query.text)
     chosen = chosen_sources(query.model, query.sources)
     rank = ranking(query, chosen)
+    chat = as_chat(query, chosen)
     if rank == "share":
         for source in chosen:
             _require_build(source)
@@ -68,11 +69,12 @@ def prompt_features(query: PromptQuery) -> PromptResult:
             "positions": query.positions,
             "top": query.top,
             "truncate": query.truncate,
+            "chat": chat,
         },
     )
     answer = live.wait(job, timeout=PROMPT_SECONDS)
     selected = frozenset(query.positions or ())
-    tokens = _tokens(answer["tokens"], selected)
+    tokens = _tokens(answer["tokens"], selected, answer["own"])
     rows = feature_rows(chosen, [(feature["source"], feature["index"]) for feature in answer["features"]])
     return PromptResult(
         text=answer["tokens"]["text"],
@@ -84,6 +86,7 @@ def prompt_features(query: PromptQuery) -> PromptResult:
         n_firing=answer["n_firing"],
         n_hidden=answer["n_hidden"],
         ignores_bos=answer["tokens"]["has_bos"],
+        chat=chat,
         truncated_from=answer["truncated_from"],
         provenance=_provenance(answer["provenance"]),
     )
@@ -134,6 +137,13 @@ def test_texts(
 def ranking(query: PromptQuery, chosen: Sequence[SourceCard]) -> str:
     """Return what the query ranks by: shares of maxima compare dictionaries, where all are built."""
     return query.rank or ("share" if all(source.built_at for source in chosen) else "max")
+
+
+def as_chat(query: PromptQuery, chosen: Sequence[SourceCard]) -> bool:
+    """Return whether the text is a turn of a conversation: as asked, else as the dictionaries were trained."""
+    if query.chat is not None:
+        return query.chat
+    return any(source.origin.has_chat and source.origin.can_chat for source in chosen if source.origin)
 
 
 def start_steering(query: SteerQuery) -> SteerJob:
@@ -198,6 +208,7 @@ def steer_features(query: SteerQuery) -> tuple[SteerFeature, ...]:
     cards = {edit.source: selectors.source_card(query.model, edit.source) for edit in query.edits}
     for edit in query.edits:
         _check_index(cards[edit.source], edit.index)
+        _require_directions(cards[edit.source])
         _require_build(cards[edit.source])
     rows = feature_rows(tuple(cards.values()), [(edit.source, edit.index) for edit in query.edits])
     return tuple(_steer_feature(query.model, edit, cards[edit.source], rows) for edit in query.edits)
@@ -208,7 +219,6 @@ def chosen_sources(model: str, sources: Sequence[str]) -> tuple[SourceCard, ...]
     cards = selectors.model_page(model).sources
     if not cards:
         raise NotFound(f"The model {model} has no dictionaries.", "Add one with `python manage.py add_dictionary`.")
-        _require_directions(cards[edit.source])
     known = {card.source: card for card in cards}
     missing = [source for source in sources if source not in known]
     if missing:
@@ -297,8 +307,14 @@ def _prompt_feature(
     )
 
 
-def _tokens(tokens: dict[str, Any], selected: frozenset[int]) -> tuple[PromptToken, ...]:
-    """Return the tokens for display; the tokens of one multi-byte character share its span, and the first shows it."""
+def _tokens(
+    tokens: dict[str, Any], selected: frozenset[int], own: Sequence[int] | None = None
+) -> tuple[PromptToken, ...]:
+    """Return the tokens for display; the tokens of one multi-byte character share its span, and the first shows it.
+
+    `own` are the first and last character of what the user wrote; tokens outside are the chat template's.
+    """
+    first, last = own or (0, len(tokens["text"]))
     shown: list[PromptToken] = []
     reached = 0
     for position, (token_id, start, end, name) in enumerate(
@@ -313,6 +329,7 @@ def _tokens(tokens: dict[str, Any], selected: frozenset[int]) -> tuple[PromptTok
                 name=name,
                 is_bos=is_bos,
                 selected=position in selected,
+                is_template=not is_bos and (end <= first or start >= last),
             )
         )
         reached = max(reached, end)
@@ -340,13 +357,6 @@ def _check_index(card: SourceCard, index: int) -> None:
         )
 
 
-def _require_build(card: SourceCard) -> None:
-    if card.built_at is None:
-        raise NotBuilt(
-            f"{card.model}/{card.source} is not built, so the maxima of its features are not known.",
-            f"Build it first: `python manage.py build {card.model}/{card.source}`.",
-            source=card.source,
-        )
 def _require_directions(card: SourceCard) -> None:
     if not card.has_directions:
         raise WithoutDirections(
@@ -356,3 +366,10 @@ def _require_directions(card: SourceCard) -> None:
         )
 
 
+def _require_build(card: SourceCard) -> None:
+    if card.built_at is None:
+        raise NotBuilt(
+            f"{card.model}/{card.source} is not built, so the maxima of its features are not known.",
+            f"Build it first: `python manage.py build {card.model}/{card.source}`.",
+            source=card.source,
+        )

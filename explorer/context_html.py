@@ -172,6 +172,8 @@ def live_tokens_html(
             extra += f' data-v="{values[best]:.4g}"'
         if token.selected:
             classes.append("in-selection")
+        if token.is_template:
+            classes.append("template")
         if last - place > 1:
             extra += f' data-n="{last - place}"'
         body = '<s data-s="⟨bos⟩"></s>' if token.is_bos else _body(token.text)

@@ -109,6 +109,7 @@ def parse_positions(value: str) -> tuple[int, ...] | None:
 class PromptQuery:
     """Which features of `sources` fire in `text`; `at` restricts positions.
 
+    With `chat` the text is a turn in the model's chat template; None leaves that to what the dictionaries' files say.
     `density` hides features denser than it: at first those above a tenth, which say little of any one text. An empty
     `rank` is `share` where every dictionary is built, else `max`.
     """
@@ -121,6 +122,7 @@ class PromptQuery:
     at: str = ""
     top: int = 50
     truncate: bool = False
+    chat: bool | None = None
 
     @classmethod
     def from_params(cls, params: QueryDict) -> PromptQuery:
@@ -134,6 +136,7 @@ class PromptQuery:
             at=params.get("at", "").strip(),
             top=int(_number(params, "top", low=1, high=MAX_TOP) or 50),
             truncate=params.get("truncate") in ("1", "on", "true"),
+            chat={"1": True, "0": False}.get(params.get("chat", "")),
         )
         query.check()
         return query
@@ -164,6 +167,7 @@ class PromptQuery:
         pairs += [("at", self.at)] if self.at else []
         pairs += [("top", str(self.top))] if self.top != 50 else []
         pairs += [("truncate", "1")] if self.truncate else []
+        pairs += [("chat", str(int(self.chat)))] if self.chat is not None else []
         return urlencode(pairs)
 
 

@@ -39,7 +39,10 @@ class PageError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptToken:
-    """A token as shown. `text` is empty for all but the first token of a multi-byte character; `name` never is."""
+    """A token as shown. `text` is empty for all but the first token of a multi-byte character; `name` never is.
+
+    `is_template` says that a chat template wrote it.
+    """
 
     position: int
     token_id: int
@@ -47,6 +50,7 @@ class PromptToken:
     name: str
     is_bos: bool = False
     selected: bool = False
+    is_template: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +105,10 @@ class LiveProvenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptResult:
-    """Ranked features of a text. `n_hidden` features fired but are denser than the density limit."""
+    """Ranked features of a text. `n_hidden` features fired but are denser than the density limit.
+
+    With `chat` the text is what the model's chat template made of it.
+    """
 
     text: str
     tokens: tuple[PromptToken, ...]
@@ -111,6 +118,7 @@ class PromptResult:
     ignores_bos: bool
     truncated_from: int | None
     provenance: LiveProvenance
+    chat: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +141,7 @@ class PromptView:
     truncate: bool
     query: str
     max_bytes: int
+    chats: tuple[Choice, ...] = ()
     result: PromptResult | None = None
     error: PageError | None = None
 

@@ -118,6 +118,7 @@ def _weights(rows: Iterable[Dictionary]) -> int:
 def _bytes_per_feature(rows: Sequence[Dictionary]) -> float:
     tables = [of(row.pk).name for row in rows for of in (partitions.features_of, partitions.examples_of)]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) AS name", [tables])
+        sizes = "SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) AS name"
+        cursor.execute(sizes, [tables])
         [total] = cursor.fetchone()
     return float(total or 0) / sum(row.n_features for row in rows) or BYTES_PER_FEATURE

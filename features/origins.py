@@ -37,7 +37,8 @@ class Notice:
 class Origin:
     """What a dictionary's own files say; empty, or None, where they are silent.
 
-    `dtype` is that of the stored weights. `has_chat` says that it was trained on a model tuned on conversations.
+    `dtype` is that of the stored weights. `has_chat` says that it was trained on a model tuned on conversations,
+    `can_chat` that the model at hand has a chat template.
     `group_sizes` are those of a Matryoshka dictionary's nested groups. `evidence` says why it is taken for what it is.
     """
 
@@ -48,6 +49,7 @@ class Origin:
     dtype: str
     normalize: str
     has_chat: bool
+    can_chat: bool
     group_sizes: tuple[int, ...]
     evidence: tuple[str, ...]
     notices: tuple[Notice, ...]
@@ -91,6 +93,7 @@ def origin_of(stored: Mapping[str, Any], format: str, model: LanguageModel | Non
         dtype=_dtype(stored.get("dtype", "")),
         normalize=stored.get("normalize", "none"),
         has_chat=is_chat(stored.get("model_name", "")),
+        can_chat=model is not None and bool(model.config.get("has_chat")),
         group_sizes=tuple(stored.get("group_sizes") or ()),
         evidence=tuple(stored.get("evidence") or ()),
         notices=tuple(_notices(stored, model)) if model is not None else (),

@@ -19,7 +19,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """One language model, as home and model pages show it."""
+    """One language model, as home and model pages show it; `has_chat`: its tokenizer has a chat template."""
 
     id: int
     slug: str
@@ -33,6 +33,7 @@ class ModelCard:
     n_dictionaries: int
     n_features: int
     description: str = ""
+    has_chat: bool = False
 
     @property
     def url(self) -> str:
@@ -124,6 +125,7 @@ class SourceCard:
     def has_directions(self) -> bool:
         """Whether a feature writes one direction, by which the model can be steered."""
         return has_directions(self.architecture)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseCard:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from inference.chat import as_chat
 from inference.dictionaries import check_fit, load_dictionary
 from inference.dictionaries.dictionary import Dictionary
 from inference.errors import Conflict, InvalidInput
@@ -113,15 +114,19 @@ class Engine:
         positions: Sequence[int] | None,
         top: int,
         truncate: bool,
+        chat: bool = False,
     ) -> dict[str, Any]:
         """Return the features that fire in the text, ranked, none denser than `density` among them.
 
-        Raises PromptTooLong, InvalidInput for positions beyond the text, and what loading raises.
+        With `chat` the text is a turn in the words of the model's chat template, and `own` are the first and the last
+        character of it behind those words. Raises PromptTooLong, ModelWithoutChat, InvalidInput for positions beyond
+        the text, and what loading raises.
         """
         begin = time.perf_counter()
         model = self.model(model_spec)
         dictionaries = {spec.source: self.dictionary(model, spec) for spec in dictionary_specs}
-        tokens, truncated_from = self._tokenize(model, text, truncate=truncate)
+        turn = as_chat(model, text) if chat else None
+        tokens, truncated_from = self._tokenize(model, turn.text if turn else text, truncate=truncate)
         _check_positions(positions, tokens)
         scales = {spec.source: spec.scales for spec in dictionary_specs if spec.scales is not None}
         found = prompt_features(
@@ -141,6 +146,7 @@ class Engine:
             "features": [_feature(feature, ranked) for feature in found.features],
             "n_firing": found.n_firing,
             "n_hidden": found.n_hidden,
+            "own": [turn.start, turn.end] if turn else None,
             "truncated_from": truncated_from,
             "provenance": self._provenance(model, dictionary_specs, begin),
         }

@@ -51,27 +51,14 @@ def built_site(folder: Path) -> Iterator[Site]:
 
     from features import services
     from features.builds import run_build
+    from features.loading import facts_of
     from features.models import Dictionary, Feature, Run
     from features.services.corpora import NewDocument
-    from features.services.models import ModelFacts
     from inference.language_models import load_language_model
 
     path = tiny_model(folder, context_size=256)
     model = load_language_model(str(path), name=MODEL)
-    facts = ModelFacts(
-        path=str(path),
-        revision=model.sha256,
-        sha256=model.sha256,
-        family="gpt2",
-        n_layers=model.n_layers,
-        n_heads=model.n_heads,
-        d_model=model.d_model,
-        d_head=model.d_head,
-        d_mlp=4 * model.d_model,
-        d_vocab=model.d_vocab,
-        context_size=model.context_size,
-        vocabulary=model.vocabulary(),
-    )
+    facts = facts_of(model, path=str(path))
     services.models.add_model(facts=facts, slug=MODEL, name="A tiny model")
     for source, (hook_point, architecture) in SOURCES.items():
         made = tiny_dictionary(

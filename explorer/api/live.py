@@ -34,6 +34,7 @@ def prompt(request: HttpRequest, body: schemas.PromptIn) -> PromptResult:
         at=body.at,
         top=body.top,
         truncate=body.truncate,
+        chat=body.chat,
     )
     query.check()
     return asks.prompt_features(query)

@@ -58,6 +58,9 @@ class PromptIn(Body):
     at: str = Field("", description='Rank by these token positions only, as "4-7,9".')
     top: int = Field(50, ge=1, le=MAX_TOP)
     truncate: bool = False
+    chat: bool | None = Field(
+        None, description="Format the text by the model's chat template; null leaves it to what the sources say."
+    )
 
 
 class EditIn(Body):

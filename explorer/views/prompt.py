@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -13,6 +14,7 @@ from explorer import asks
 from explorer.live_queries import DENSITIES, MAX_TEXT_BYTES, RANKS, PromptQuery
 from explorer.live_values import Choice, PageError, PromptView
 from features import selectors
+from features.results import ModelCard, SourceCard
 from inference.errors import FacetError
 
 RANK_NAMES = {"max": "Activation", "share": "Activation ÷ maximum", "mean": "Mean"}
@@ -73,6 +75,7 @@ def prompt_view(query: PromptQuery, *, error: PageError | None = None) -> Prompt
         truncate=query.truncate,
         query=query.query_string(),
         max_bytes=MAX_TEXT_BYTES,
+        chats=chat_choices(query, chosen, [card for card, is_chosen in chosen_sources if is_chosen]),
         error=error,
     )
 
@@ -83,6 +86,17 @@ def density_choices(chosen: float | None) -> tuple[Choice, ...]:
     return (
         Choice(value="", name="Any density", selected=chosen is None),
         *(Choice(value=f"{value:g}", name=f"≤ {value * 100:g} %", selected=value == chosen) for value in values),
+    )
+
+
+def chat_choices(query: PromptQuery, model: ModelCard | None, sources: Sequence[SourceCard]) -> tuple[Choice, ...]:
+    """Return how a text may be read where the model has a chat template, nothing where it has none."""
+    if model is None or not model.has_chat:
+        return ()
+    is_chat = asks.as_chat(query, sources)
+    return (
+        Choice(value="0", name="text as it is", selected=not is_chat),
+        Choice(value="1", name="chat turn", selected=is_chat, hint="in the words of the model's chat template"),
     )
 
 

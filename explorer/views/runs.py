@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -64,12 +64,15 @@ def run_create(request: HttpRequest) -> HttpResponse:
         return redirect(card.url)
     page = selectors.model_page(request.GET.get("model", ""))
     asked = chosen(request.GET)
-    context = _estimated(request, page)
+    if not (asked or request.htmx):
+        # An address that names none means those that are not built, or all.
+        asked = [c.source for c in page.sources if c.built_at is None] or [c.source for c in page.sources]
+    context = _estimated(request, page, asked)
     if request.htmx:
         return render(request, "_estimate.html", context)
     context |= {
         "model": page.model,
-        "sources": [(card, card.source in asked if asked else card.built_at is None) for card in page.sources],
+        "sources": [(card, card.source in asked) for card in page.sources],
         "corpora": selectors.corpora(),
         "asked_corpus": request.GET.get("corpus", ""),
         "context_size": min(CONTEXT_SIZE, page.model.context_size),
@@ -78,11 +81,9 @@ def run_create(request: HttpRequest) -> HttpResponse:
     return render(request, "build.html", context)
 
 
-def _estimated(request: HttpRequest, page: ModelPage) -> dict[str, object]:
-    """Return what the build that a query string describes would take, or what is wrong with the description."""
-    asked = chosen(request.GET)
-    # A form without a tick has no dictionary; an address without one means those that are not built.
-    cards = [c for c in page.sources if (c.source in asked if asked or request.htmx else c.built_at is None)]
+def _estimated(request: HttpRequest, page: ModelPage, asked: Sequence[str]) -> dict[str, object]:
+    """Return what the build of some dictionaries would take, or what is wrong with the query string that asks."""
+    cards = [card for card in page.sources if card.source in asked]
     try:
         n_tokens = whole_number(request.GET, "tokens") or N_TOKENS
         estimate = estimates.estimate(dictionaries=[card.id for card in cards], n_tokens=n_tokens)

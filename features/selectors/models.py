@@ -72,4 +72,5 @@ def _model_card(model: LanguageModel) -> ModelCard:
         n_dictionaries=model.n_dictionaries,
         n_features=model.n_features,
         description=model.description,
+        has_chat=bool(model.config.get("has_chat")),
     )

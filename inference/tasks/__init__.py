@@ -38,7 +38,7 @@ def prompt_features(job: str, payload: dict[str, Any]) -> None:
 
     def answer(publisher: streams.Publisher) -> None:
         model, dictionaries = _specs(payload["model"], payload["sources"])
-        controls = {name: payload[name] for name in ("text", "rank", "density", "positions", "top", "truncate")}
+        controls = {name: payload[name] for name in ("text", "rank", "density", "positions", "top", "truncate", "chat")}
         publisher.publish("result", engine().prompt_features(model, dictionaries, **controls))
 
     _answer(job, answer)

@@ -23,6 +23,8 @@ from inference.dictionaries.dictionary import Dictionary
 from inference.hook_points import HookPoint, Site, parts
 from inference.language_models import LanguageModel
 from inference.norms import gain
+from kernels.extremes import extremes_of
+from kernels.neighbours import neighbours as nearest_rows
 
 N_NEIGHBOURS, N_TOKENS, LOGIT_BINS = 16, 20, 40
 _CHUNK_ELEMENTS = 1 << 22
@@ -71,22 +73,8 @@ def geometry_of(model: LanguageModel, dictionary: Dictionary) -> Geometry:
 @torch.inference_mode()
 def neighbours(rows_fd: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Return `(ids_fk, cosines_fk)` of the features with the most similar rows, padded with -1 and 0."""
-    unit_fd = _unit(rows_fd.float())
-    n = len(unit_fd)
-    k = min(N_NEIGHBOURS, n - 1)
-    ids, cosines = _no_neighbours(n)
-    absent_f = ~(unit_fd.square().sum(1) > 0)
-    for start in range(0, n, _rows(n)):
-        chunk = slice(start, start + _rows(n))
-        cosine_cf = unit_fd[chunk] @ unit_fd.T
-        cosine_cf[:, absent_f] = -2
-        here = torch.arange(len(cosine_cf), device=cosine_cf.device)
-        cosine_cf[here, here + start] = -2
-        values_ck, indices_ck = cosine_cf.topk(k, dim=1)
-        known_ck = (values_ck > -2) & ~absent_f[chunk, None]
-        ids[chunk, :k] = torch.where(known_ck, indices_ck, -1).cpu().numpy()
-        cosines[chunk, :k] = torch.where(known_ck, values_ck, 0.0).cpu().numpy()
-    return ids, cosines
+    cosines_fk, ids_fk = nearest_rows(_unit(rows_fd.float()), N_NEIGHBOURS)
+    return ids_fk.int().cpu().numpy(), cosines_fk.cpu().numpy()
 
 
 @torch.inference_mode()
@@ -156,27 +144,21 @@ def _behind_norm(model: LanguageModel, site: Site, direction_fd: Tensor) -> Tens
 
 
 def _reduced(effect_cv: Tensor) -> dict[str, np.ndarray]:
-    k = min(N_TOKENS, effect_cv.shape[1])
-    promoted, suppressed = effect_cv.topk(k, dim=1), effect_cv.topk(k, dim=1, largest=False)
-    lowest_c, highest_c = suppressed.values[:, 0].double(), promoted.values[:, 0].double()
-    width_c = (highest_c - lowest_c).clamp(min=1e-30)
-    bin_cv = ((effect_cv.double() - lowest_c[:, None]) / width_c[:, None] * LOGIT_BINS).long().clamp(0, LOGIT_BINS - 1)
-    histogram_cb = torch.zeros(len(effect_cv), LOGIT_BINS, dtype=torch.int32, device=effect_cv.device)
-    histogram_cb.scatter_add_(1, bin_cv, torch.ones_like(bin_cv, dtype=torch.int32))
+    found = extremes_of(effect_cv, min(N_TOKENS, effect_cv.shape[1]), n_bins=LOGIT_BINS)
+    lowest_c, highest_c = found.smallest_ck[:, 0].double(), found.largest_ck[:, 0].double()
     share_e = torch.linspace(0, 1, LOGIT_BINS + 1, dtype=torch.float64, device=effect_cv.device)
-    centred_cv = effect_cv.double() - effect_cv.double().mean(1, keepdim=True)
-    variance_c = centred_cv.square().mean(1)
+    _, variance_c, third_c, fourth_c = found.central_c4.double().unbind(1)
     scale_c = variance_c.clamp(min=1e-30)
     arrays = {
-        "promoted_ids_fk": promoted.indices.int(),
-        "promoted_values_fk": promoted.values,
-        "suppressed_ids_fk": suppressed.indices.int(),
-        "suppressed_values_fk": suppressed.values,
-        "logit_histogram_fb": histogram_cb,
-        "logit_edges_fe": (lowest_c[:, None] + width_c[:, None] * share_e).float(),
+        "promoted_ids_fk": found.largest_indices_ck.int(),
+        "promoted_values_fk": found.largest_ck,
+        "suppressed_ids_fk": found.smallest_indices_ck.int(),
+        "suppressed_values_fk": found.smallest_ck,
+        "logit_histogram_fb": found.histogram_cb.int(),
+        "logit_edges_fe": (lowest_c[:, None] + (highest_c - lowest_c).clamp(min=1e-30)[:, None] * share_e).float(),
         "logit_deviation_f": variance_c.sqrt().float(),
-        "logit_skewness_f": (centred_cv.pow(3).mean(1) / scale_c**1.5).float(),
-        "logit_kurtosis_f": (centred_cv.pow(4).mean(1) / scale_c**2 - 3).float(),
+        "logit_skewness_f": (third_c / scale_c**1.5).float(),
+        "logit_kurtosis_f": (fourth_c / scale_c**2 - 3).float(),
     }
     return {name: array.cpu().numpy() for name, array in arrays.items()}
 

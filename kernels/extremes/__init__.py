@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kernels.extremes import cpu
+from kernels.extremes import cpu, reference
 from kernels.extremes.reference import Extremes
 
-__all__ = ["Extremes", "extremes"]
+__all__ = ["Extremes", "extremes", "extremes_of"]
 
 
 def extremes(rows_cd: Tensor, columns_vd: Tensor, k: int, *, n_bins: int) -> Extremes:
@@ -23,3 +23,8 @@ def extremes(rows_cd: Tensor, columns_vd: Tensor, k: int, *, n_bins: int) -> Ext
 
         return triton.extremes(rows_cd, columns_vd, k, n_bins)
     return cpu.extremes(rows_cd, columns_vd, k, n_bins)
+
+
+def extremes_of(h_cv: Tensor, k: int, *, n_bins: int) -> Extremes:
+    """Return what stands out in rows that are there already, and may be overwritten."""
+    return (reference if h_cv.is_cuda else cpu).extremes_of(h_cv, k, n_bins)

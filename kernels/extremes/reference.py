@@ -25,7 +25,11 @@ class Extremes(NamedTuple):
 
 def extremes(rows_cd: Tensor, columns_vd: Tensor, k: int, n_bins: int) -> Extremes:
     """Return what stands out in each row, in the precision of the tensors."""
-    h_cv = rows_cd @ columns_vd.T
+    return extremes_of(rows_cd @ columns_vd.T, k, n_bins)
+
+
+def extremes_of(h_cv: Tensor, k: int, n_bins: int) -> Extremes:
+    """Return what stands out in rows that are there already."""
     largest, smallest = h_cv.topk(k, dim=1), h_cv.topk(k, dim=1, largest=False)
     return Extremes(*largest, *smallest, central_moments(h_cv), histogram(h_cv, n_bins))
 

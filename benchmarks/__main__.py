@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 from benchmarks.harness import Result, save
 
-NAMES = ("encode_features", "live_prompt", "build", "load_dictionary")
+NAMES = ("encode_features", "live_prompt", "build", "load_dictionary", "pages", "search")
 
 
 def main(arguments: list[str]) -> int:
@@ -22,7 +22,8 @@ def main(arguments: list[str]) -> int:
     results: list[Result] = []
     for name in arguments or NAMES:
         measured = importlib.import_module(f"benchmarks.{name}").run()
-        save(measured, name)
+        if measured:
+            save(measured, name)
         for result in measured:
             print(result.line(), flush=True)
         results += measured
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _print_table(results: list[Result]) -> None:
-    width = max(len(result.name) for result in results)
+    width = max((len(result.name) for result in results), default=0)
     print(file=sys.stderr)
     for result in results:
         verdict = {True: "holds", False: "MISSED", None: "-"}[result.holds]

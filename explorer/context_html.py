@@ -10,9 +10,11 @@ copied context is clean text. Segments around the peak let the stylesheet choose
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from html import escape
+from itertools import pairwise
 
 from django.utils.safestring import SafeString, mark_safe
 
@@ -36,36 +38,64 @@ def tokens_html(
     peak: int | None = None,
 ) -> SafeString:
     """Return the `<i>` elements of a context, in segments when `peak` is given. `maximum` ends the colour scale."""
+    spans = list(zip(starts, ends, strict=True))
     fired = dict(zip(positions, values, strict=True))
-    out: list[str] = []
-    side, segment = "", ""
-    position, n_tokens = 0, len(starts)
-    while position < n_tokens:
-        start, end = starts[position], ends[position]
-        last = position + 1
-        if end > start:
-            while last < n_tokens and starts[last] == start and ends[last] == end:
-                last += 1
-        if peak is not None:
-            wanted_side, wanted_segment = _place(position, last - 1, peak)
-            if segment and (wanted_segment != segment or wanted_side != side):
-                out.append("</span>")
-                segment = ""
-            if wanted_side != side:
-                out.append(f'{"</span></span>" if side else ""}<span class="{wanted_side}"><span>')
-                side = wanted_side
-            if wanted_segment and not segment:
-                out.append(f'<span class="{wanted_segment}">')
-                segment = wanted_segment
-        if last == position + 1 and position not in fired:
-            out.append(_silent(text[start:end]))
-        else:
-            # Of the tokens that share a span, the strongest colours it.
-            value = max((fired.get(p, 0.0) for p in range(position, last)), key=abs)
-            out.append(_element(text[start:end], last - position, value, maximum))
-        position = last
-    out.append(("</span>" if segment else "") + ("</span></span>" if side else ""))
-    return mark_safe("".join(out))
+    elements = [_silent(text[start:end]) for start, end in spans]
+    firsts: Sequence[int] = range(len(spans))
+    if len(set(spans)) < len(spans):
+        firsts = _firsts(spans)
+        elements = _joined(text, spans, firsts, fired, maximum)
+    else:
+        for position, value in fired.items():
+            elements[position] = _element(text[slice(*spans[position])], 1, value, maximum)
+    return mark_safe("".join(elements if peak is None else _segments(elements, firsts, len(spans), peak)))
+
+
+def _firsts(spans: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the first token of each run that shares a span of characters; empty spans are shared by none."""
+    return [0] + [i for i in range(1, len(spans)) if spans[i] != spans[i - 1] or spans[i][0] == spans[i][1]]
+
+
+def _joined(
+    text: str, spans: Sequence[tuple[int, int]], firsts: Sequence[int], fired: Mapping[int, float], maximum: float
+) -> list[str]:
+    """Return an element for each run; of the tokens that share a span, the strongest colours it."""
+    elements = []
+    for first, end in pairwise([*firsts, len(spans)]):
+        value = max((fired.get(position, 0.0) for position in range(first, end)), key=abs)
+        elements.append(_element(text[slice(*spans[first])], end - first, value, maximum))
+    return elements
+
+
+def _segments(elements: Sequence[str], firsts: Sequence[int], n_tokens: int, peak: int) -> Iterator[str]:
+    """Yield the elements in their segments: far, mid and near before the peak, the peak, and the same after it."""
+    at = bisect_right(firsts, peak) - 1
+    end = firsts[at + 1] if at + 1 < len(firsts) else n_tokens  # the token after those of the peak's element
+    # An element before the peak is as far as its last token, which comes right before the next one's first.
+    far, mid = (max(0, bisect_right(firsts, peak - reach) - 1) for reach in (MIDDLE, NEAR))
+    if at:
+        yield '<span class="before"><span>'
+        yield from _wrapped("far", elements[:far])
+        yield from _wrapped("mid", elements[far:mid])
+        yield from elements[mid:at]
+        yield "</span></span>"
+    yield '<span class="peak"><span>'
+    yield elements[at]
+    yield "</span></span>"
+    if end < n_tokens:
+        mid, far = (bisect_right(firsts, peak + reach) for reach in (NEAR, MIDDLE))
+        yield '<span class="after"><span>'
+        yield from elements[at + 1 : mid]
+        yield from _wrapped("mid", elements[mid:far])
+        yield from _wrapped("far", elements[far:])
+        yield "</span></span>"
+
+
+def _wrapped(segment: str, elements: Sequence[str]) -> Iterator[str]:
+    if elements:
+        yield f'<span class="{segment}">'
+        yield from elements
+        yield "</span>"
 
 
 def example_html(example: ExampleCard, maximum: float) -> SafeString:
@@ -97,15 +127,6 @@ def _sign(match: re.Match[str]) -> str:
     if found[0] == " ":
         return f"·×{len(found)}" + (" " if match.end() < len(match.string) else "")
     return _SIGNS.get(found, f"\\x{ord(found):02x}")
-
-
-def _place(first: int, last: int, peak: int) -> tuple[str, str]:
-    """Return the side of the peak (before, peak, after) and the segment (far, mid or none when near)."""
-    distance = first - peak if first > peak else peak - last
-    if distance <= 0:
-        return "peak", ""
-    segment = "far" if distance > MIDDLE else "mid" if distance > NEAR else ""
-    return ("after" if first > peak else "before"), segment
 
 
 def _element(text: str, count: int, value: float, maximum: float) -> str:

@@ -16,10 +16,10 @@ from features.selectors.search_sql import Chips, FoundContext, examples_in
 from inference import packing
 
 # Contexts that are looked at, in the order of the corpus, and counted.
-MAX_CONTEXTS = 100
+MAX_CONTEXTS = 50
 MAX_COUNTED = 500
 # Features of a context that are looked at, by its rank among their top ones; and shown.
-MAX_EXAMPLES = 48
+MAX_EXAMPLES = 24
 MAX_FEATURES = 4
 # Tokens around a match where firing still counts as firing at it.
 NEAR = 1
@@ -124,14 +124,15 @@ def features_in_contexts(contexts: Sequence[FoundContext], phrases: Sequence[str
     with connection.cursor() as cursor:
         cursor.execute(sql, [*all_params, MAX_EXAMPLES])
         for tokenization, context, dictionary, index, rank, peak, positions, values in cursor:
-            here = np.isin(packing.unpack_unsigned(positions), at_match[tokenization, context])
-            value = float(packing.unpack_values(values)[here].max(initial=0.0))
+            near = at_match[tokenization, context]
+            here = [place for place, at in enumerate(packing.unpack_unsigned(positions).tolist()) if at in near]
+            value = max(packing.unpack_values(values)[here].tolist()) if here else 0.0
             if value > 0 and value >= LEAST_SHARE * peak:
                 found[tokenization, context].append((value / peak, rank, (dictionary, index)))
     return {key: sorted(hits, key=lambda hit: (-hit[0], hit[1], hit[2]))[:MAX_FEATURES] for key, hits in found.items()}
 
 
-def _tokens_at_match(context: FoundContext, phrases: Sequence[str]) -> np.ndarray:
+def _tokens_at_match(context: FoundContext, phrases: Sequence[str]) -> set[int]:
     """Return the positions of the tokens that overlap a match, and of those next to them."""
     starts, ends = packing.unpack_spans(context.spans)
     near: set[int] = set()
@@ -139,7 +140,7 @@ def _tokens_at_match(context: FoundContext, phrases: Sequence[str]) -> np.ndarra
         overlap = np.flatnonzero((starts < end) & (ends > start) & (ends > starts))
         if overlap.size:
             near.update(range(int(overlap[0]) - NEAR, int(overlap[-1]) + NEAR + 1))
-    return np.array(sorted(near), dtype=np.int64)
+    return near
 
 
 def best_first(contexts: Sequence[FoundContext], in_contexts: InContext) -> list[FoundContext]:

@@ -16,20 +16,32 @@ SHOWN_TOKENS = 5
 # The statements of pages are written out: to build them from parts takes longer than to run them. Each dictionary has a
 # branch of its own, so that Postgres reads its partition and no other. The label of a feature is the best-voted
 # explanation by a person, else the best-voted by a method.
-_NEAR = f"""
-SELECT %s, wanted."index", coalesce(f.firing_count, 0), coalesce(f.maximum, 0), coalesce(f.token_entropy, 0),
-       coalesce(f.peak_token_ids[1:{SHOWN_TOKENS}], '{{}}'), coalesce(f.promoted_ids[1:{SHOWN_TOKENS}], '{{}}'),
+_FEATURES = f"""
+SELECT dictionary_id, "index", firing_count, maximum, token_entropy, peak_token_ids[1:{SHOWN_TOKENS}] AS peak_token_ids,
+       promoted_ids[1:{SHOWN_TOKENS}] AS promoted_ids
+FROM features_feature WHERE dictionary_id = %s AND "index" = ANY(%s::int[])
+"""
+_NEAR = """
+SELECT wanted.dictionary_id, wanted."index", coalesce(f.firing_count, 0), coalesce(f.maximum, 0),
+       coalesce(f.token_entropy, 0), coalesce(f.peak_token_ids, '{{}}'), coalesce(f.promoted_ids, '{{}}'),
        coalesce(label.text, ''), coalesce(label.author, ''), coalesce(label.n, 0)
-FROM unnest(%s::int[]) wanted("index")
-LEFT JOIN features_feature f ON f.dictionary_id = %s AND f."index" = wanted."index"
+FROM unnest(%s::int[], %s::int[]) wanted(dictionary_id, "index")
+LEFT JOIN ({features}) f ON f.dictionary_id = wanted.dictionary_id AND f."index" = wanted."index"
 LEFT JOIN LATERAL (
     SELECT e.text, coalesce(nullif(a.username, ''), e.method) AS author, count(*) OVER () AS n
     FROM features_explanation e LEFT JOIN auth_user a ON a.id = e.author_id
-    WHERE e.dictionary_id = %s AND e."index" = wanted."index"
+    WHERE e.dictionary_id = wanted.dictionary_id AND e."index" = wanted."index"
     ORDER BY e.author_id IS NULL, e.votes DESC, e.created_at DESC, e.id DESC LIMIT 1
 ) label ON TRUE
 """
-_TEXTS = "SELECT model_id, token_id, text FROM features_vocabularytoken WHERE model_id = %s AND token_id = ANY(%s)"
+_TEXTS = (
+    "SELECT model_id, token_id, text FROM features_vocabularytoken WHERE model_id = %s AND token_id = ANY(%s::int[])"
+)
+
+
+def array_of(numbers: Iterable[int]) -> str:
+    """Return numbers as Postgres writes an array: one parameter, where a list would be as many."""
+    return "{" + ",".join(map(str, numbers)) + "}"
 
 
 class Near(NamedTuple):
@@ -52,22 +64,24 @@ class Near(NamedTuple):
 TokenTexts = Mapping[tuple[int, int], str]
 
 
-def feature_rows(addresses: Iterable[Address]) -> dict[Address, FeatureRow]:
-    """Return the rows of `(dictionary id, index)` addresses, in their order. Three queries.
+def feature_rows(
+    addresses: Iterable[Address], *, known: Mapping[int, Dictionary] | None = None
+) -> dict[Address, FeatureRow]:
+    """Return the rows of `(dictionary id, index)` addresses, in their order. Three queries, or two of `known` ones.
 
     Indices of a dictionary that is not built have rows with zeros; addresses of unknown dictionaries have none.
     """
     addresses = list(dict.fromkeys(addresses))
     wanted = {dictionary for dictionary, _ in addresses}
-    dictionaries = {row.id: row for row in Dictionary.objects.filter(id__in=wanted).select_related("model")}
+    dictionaries = known or {row.id: row for row in Dictionary.objects.filter(id__in=wanted).select_related("model")}
     addresses = [address for address in addresses if address[0] in dictionaries]
     indices: dict[int, list[int]] = {}
     for dictionary, index in addresses:
         indices.setdefault(dictionary, []).append(index)
     near = _near(indices)
     shown: dict[int, set[int]] = {}
-    for dictionary, row in near.items():
-        shown.setdefault(dictionaries[dictionary[0]].model_id, set()).update(tokens_near([row]))
+    for (dictionary, _), row in near.items():
+        shown.setdefault(dictionaries[dictionary].model_id, set()).update(tokens_near([row]))
     texts = token_texts(shown)
     return {address: as_feature_row(near[address], dictionaries[address[0]], texts) for address in addresses}
 
@@ -87,9 +101,14 @@ def features_near(dictionary: int, indices: Iterable[int]) -> dict[int, Near]:
 def _near(indices: Mapping[int, list[int]]) -> dict[Address, Near]:
     if not indices:
         return {}
-    params = [part for key, wanted in indices.items() for part in (key, wanted, key, key)]
+    pairs = [(key, index) for key, wanted in indices.items() for index in wanted]
+    params = [
+        array_of(key for key, _ in pairs),
+        array_of(index for _, index in pairs),
+        *(part for key, wanted in indices.items() for part in (key, array_of(wanted))),
+    ]
     with connection.cursor() as cursor:
-        cursor.execute(" UNION ALL ".join([_NEAR] * len(indices)), params)
+        cursor.execute(_NEAR.format(features=" UNION ALL ".join([_FEATURES] * len(indices))), params)
         return {(dictionary, row[0]): Near(*row) for dictionary, *row in cursor.fetchall()}
 
 
@@ -102,7 +121,7 @@ def token_texts(wanted: Mapping[int, Iterable[int]]) -> dict[tuple[int, int], st
     """Return `{(model id, token id): text}` of `{model id: token ids}`. One query."""
     if not wanted:
         return {}
-    params = [part for model, ids in wanted.items() for part in (model, list(ids))]
+    params = [part for model, ids in wanted.items() for part in (model, array_of(ids))]
     with connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join([_TEXTS] * len(wanted)), params)
         return {(model, token): text for model, token, text in cursor.fetchall()}

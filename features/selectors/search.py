@@ -21,6 +21,7 @@ from features.selectors.suggestions import no_model, no_source
 from features.words import storable
 
 MAX_RESULTS = 100
+_COLUMNS = ("source", "layer", "tokenization_id", "stats", "config", "model__slug")
 NOTHING = Found(why={})
 NONE = SearchTotals()
 
@@ -31,7 +32,7 @@ def search(
     """Return at most `limit` hits per kind of evidence, the strongest first; raise UnknownAddress.
 
     Free words are looked for in every kind of evidence, in contexts only if asked; a chip restricts all kinds, and its
-    own kind shows what it found. At most eleven queries.
+    own kind shows what it found. At most ten queries.
     """
     parsed = parse(query)
     scope = _scope(storable(model or ""), storable(source or ""))
@@ -67,7 +68,7 @@ def search(
     shown = best_first(contexts, firing)[:limit]
 
     in_shown = [address for context in shown for *_, address in firing[context.tokenization, context.ordinal]]
-    rows = feature_rows([*explained.why, *peaking.why, *promoting.why, *in_shown])
+    rows = feature_rows([*explained.why, *peaking.why, *promoting.why, *in_shown], known=scope)
     models = {dictionary.id: dictionary.model.slug for dictionary in scope.values()}
     found = as_context_hits(shown, firing, rows, phrases, models)
     totals = SearchTotals(
@@ -75,7 +76,16 @@ def search(
         peak_tokens=peaking.total,
         promoted_tokens=promoting.total,
         contexts=n_contexts,
-        capped=("explanations",) * explained.capped + ("contexts",) * capped,
+        capped=tuple(
+            kind
+            for kind, more in (
+                ("explanations", explained.capped),
+                ("peak_tokens", peaking.capped),
+                ("promoted_tokens", promoting.capped),
+                ("contexts", capped),
+            )
+            if more
+        ),
     )
     return _results(parsed, rows, (explained, peaking, promoting), found, totals)
 
@@ -103,7 +113,7 @@ def _results(
 
 
 def _scope(model: str, source: str) -> dict[int, Dictionary]:
-    dictionaries = Dictionary.objects.with_facts()
+    dictionaries = Dictionary.objects.select_related("model").only(*_COLUMNS)
     if model:
         dictionaries = dictionaries.filter(model__slug=model)
     if source:

@@ -6,6 +6,7 @@ dictionaries, so that Postgres prunes to their partitions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,15 +21,26 @@ from features.words import fold
 
 # Explanations of a model that are ranked and counted where a word is in very many. Besides, those that begin with it
 # and those by people, so many at most, are always ranked: they come first.
-CANDIDATES = 2000
-ALWAYS = 400
-# Features of a token that are ranked: those whose first token it is, with the largest shares or effects, come first.
-LEADING = 500
+CANDIDATES = 1000
+ALWAYS = 200
+# Features that are ranked for certain of a token that is the first of very many; and forms of a word, such as with and
+# without a space, of which each has so many.
+LEADING, VARIANTS = 200, 4
+MAX_COUNTED = 10_000
 _Z = Z95 * Z95
 _WILSON_LOW = (
     f"(({{share}} + {_Z / 2} / {{n}} - {Z95} * sqrt(({{share}} * (1 - {{share}}) + {_Z / 4} / {{n}}) / {{n}}))"
     f" / (1 + {_Z} / {{n}}))"
 )
+_RANKED = """
+SELECT hits.dictionary_id, hits."index", t.text, hits.strength, hits.n, {order} AS worth, count(*) OVER ()
+FROM (
+    SELECT c.dictionary_id, c."index", c.model_id, hit.*
+    FROM ({candidates}) c CROSS JOIN LATERAL ({hit} WHERE t.id = ANY(c.tokens)) hit
+) hits
+LEFT JOIN features_vocabularytoken t ON t.model_id = hits.model_id AND t.token_id = hits.token
+ORDER BY worth DESC, hits.dictionary_id, hits."index" LIMIT %s
+"""
 TokenIds = Mapping[str, Mapping[int, list[int]]]
 
 
@@ -80,7 +92,9 @@ class Chips:
             models.setdefault(dictionary.model_id, []).append(dictionary.id)
         return models
 
-    def clauses(self, model: int, *, labels: bool = True, contexts: bool = True) -> tuple[str, list[Any]]:
+    def clauses(
+        self, model: int, *, labels: bool = True, contexts: bool = True, density: bool = True
+    ) -> tuple[str, list[Any]]:
         """Return conditions on `f`, a feature, and `d`, its dictionary, with their parameters."""
         clauses, params = [], []
         for terms, column in ((self.query.tokens, "peak_token_ids"), (self.query.promotes, "promoted_ids")):
@@ -101,7 +115,7 @@ class Chips:
             )
             params.append(word)
         for bound, sign in ((self.query.density_low, ">="), (self.query.density_high, "<=")):
-            if bound is not None:
+            if bound is not None and density:
                 clauses.append(f"f.firing_count {sign} %s * (d.stats->>'n_tokens')::float8")
                 params.append(bound)
         if contexts and self.contexts is not None:
@@ -165,13 +179,15 @@ def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> Found:
     # 2 divides by the length of the explanation.
     rank = " + ".join("ts_rank(e.words, facet_prose_query(%s), 2)" for _ in phrases)
     # What people say and what begins with the phrase has an index each, so that neither is lost in a crowd.
+    # What begins with the first phrase matches it, and to ask that again would lead Postgres away from the index.
+    begins = " AND ".join([f"{_SAID} LIKE {_said('%s')} || '%%'", *match.split(" AND ")[1:]])
     kinds = {
-        "starting": (f"{_SAID} LIKE {_said('%s')} || '%%'", [phrases[0]], f"ORDER BY {_SAID} USING ~<~ LIMIT {ALWAYS}"),
-        "people": ("e.author_id IS NOT NULL", [], f"ORDER BY e.id LIMIT {ALWAYS}"),
-        "found": ("TRUE", [], f"LIMIT {CANDIDATES}"),
+        "starting": (begins, f"ORDER BY {_SAID} USING ~<~ LIMIT {ALWAYS}"),
+        "people": (f"e.author_id IS NOT NULL AND {match}", f"ORDER BY e.id LIMIT {ALWAYS}"),
+        "found": (match, f"LIMIT {CANDIDATES}"),
     }
     parts, params, any_ = [], [], False
-    for name, (which, which_params, order) in kinds.items():
+    for name, (which, order) in kinds.items():
         branches = []
         for model, dictionaries in chips.models().items():
             join, clauses, chip_params = "", "TRUE", []
@@ -184,9 +200,9 @@ def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> Found:
                 """
             branches.append(f"""
                 SELECT e.id FROM features_explanation e {join}
-                WHERE e.dictionary_id = ANY(%s) AND {which} AND {match} AND {clauses} {order}
+                WHERE e.dictionary_id = ANY(%s) AND {which} AND {clauses} {order}
             """)
-            params.extend([dictionaries, *which_params, *phrases, *chip_params])
+            params.extend([dictionaries, *phrases, *chip_params])
         any_ = any_ or bool(branches)
         parts.append(f"{name} AS MATERIALIZED ({_union(branches)})")
     if not any_:
@@ -227,11 +243,12 @@ def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> Found:
 
 
 def by_token(chips: Chips, terms: Sequence[str], kind: Literal["peak", "promoted"], limit: int) -> Found:
-    """Return features that peak on, or promote, one of the terms, the surest or strongest first. One query.
+    """Return features that peak on, or promote, one of the terms, the surest or strongest first.
 
     Peaks are ranked by the lower end of Wilson's interval (Wilson 1927) of the share of activation mass on the tokens,
     with the firings on them as its observations: all of two firings is less than most of a thousand. Promotion is
-    ranked by the centred logit effect.
+    ranked by the centred logit effect. Of a token of very many features those are ranked whose first token it is, the
+    largest shares first, and so many others. One query, and a second for such a token.
     """
     hit = {
         "peak": """
@@ -249,67 +266,87 @@ def by_token(chips: Chips, terms: Sequence[str], kind: Literal["peak", "promoted
         "promoted": ("promoted_ids", "promoted_values", "NULL::int[]"),
     }[kind]
     order = {"peak": _WILSON_LOW.format(share="hits.strength", n="hits.n"), "promoted": "hits.strength"}[kind]
-    branches, params = [], []
+    found: list[str] = []
+    leading: list[str] = []
+    found_params: list[Any] = []
+    leading_params: list[Any] = []
     for model, dictionaries in chips.models().items():
         tokens = sorted({token for term in terms for token in chips.token_ids.get(term, {}).get(model, [])})
         if not tokens:
             continue
         clauses, chip_params = chips.clauses(model)
-        branches.append(f"""
+        select = f"""
             SELECT f.dictionary_id, f."index", d.model_id, %s::int[] AS tokens, f.{ids} AS ids, f.{values} AS vals,
-                   {counts} AS counts, f.{ids}[1] = ANY(%s) AS leads
+                   {counts} AS counts
             FROM features_feature f
             JOIN features_dictionary d ON d.id = f.dictionary_id
-            WHERE f.dictionary_id = ANY(%s) AND f.{ids} && %s::int[] AND {clauses}
-        """)
-        params.extend([tokens, tokens, dictionaries, tokens, *chip_params])
-    sql = f"""
-        SELECT hits.dictionary_id, hits."index", t.text, hits.strength, hits.n, hits.total
-        FROM (
-            SELECT c.dictionary_id, c."index", c.model_id, c.total, hit.* FROM (
-                SELECT *, count(*) OVER () AS total FROM ({_union(branches)}) found
-                ORDER BY leads DESC, vals[1] DESC, dictionary_id, "index" LIMIT {LEADING}
-            ) c CROSS JOIN LATERAL ({hit} WHERE t.id = ANY(c.tokens)) hit
-        ) hits
-        LEFT JOIN features_vocabularytoken t ON t.model_id = hits.model_id AND t.token_id = hits.token
-        ORDER BY {order} DESC, hits.dictionary_id, hits."index" LIMIT %s
-    """
+            WHERE f.dictionary_id = ANY(%s) AND {clauses}
+        """
+        params = [tokens, dictionaries, *chip_params]
+        found.append(f"({select} AND f.{ids} && %s::int[] LIMIT {CANDIDATES})")
+        found_params += [*params, tokens]
+        for token in tokens[:VARIANTS]:
+            leading.append(f"({select} AND f.{ids}[1] = %s ORDER BY f.{ids}[1], f.{values}[1] DESC LIMIT {LEADING})")
+            leading_params += [*params, token]
+    if not found:
+        return Found(why={})
+
+    def rows_of(candidates: str, params: Sequence[Any]) -> list[tuple]:
+        with connection.cursor() as cursor:
+            cursor.execute(_RANKED.format(candidates=candidates, hit=hit, order=order), [*params, limit])
+            return cursor.fetchall()
+
+    rows = rows_of(" UNION ALL ".join(found), found_params)
+    total = rows[0][-1] if rows else 0
+    if kind == "peak" and total >= CANDIDATES:
+        rows += rows_of(" UNION ".join(leading), leading_params)
+        rows = sorted({row[:2]: row for row in rows}.values(), key=lambda row: (-row[-2], *row[:2]))[:limit]
     says = {
         "peak": "peaks on “{}”, {:.0%} of its activation (n = {:,.0f})",
         "promoted": "promotes “{}” by {:+.2f}",
     }[kind]
-    rows = _run(sql, [*params, limit], branches)
-    why = {(dictionary, index): says.format(text, strength, n) for dictionary, index, text, strength, n, _ in rows}
-    return Found(why=why, total=rows[0][-1] if rows else 0)
+    why = {(dictionary, index): says.format(text, strength, n) for dictionary, index, text, strength, n, *_ in rows}
+    return Found(why=why, total=total, capped=total >= CANDIDATES)
 
 
 def by_density(chips: Chips, limit: int) -> Found:
-    """Return the features that fire most among those within the density. One query."""
-    branches, params = [], []
-    for model, dictionaries in chips.models().items():
-        clauses, chip_params = chips.clauses(model)
-        branches.append(f"""
-            SELECT f.dictionary_id, f."index", f.firing_count / (d.stats->>'n_tokens')::float8 AS density
-            FROM features_feature f JOIN features_dictionary d ON d.id = f.dictionary_id
-            WHERE f.dictionary_id = ANY(%s) AND {clauses}
-        """)
-        params.extend([dictionaries, *chip_params])
-    sql = f"""
-        SELECT dictionary_id, "index", density, count(*) OVER () FROM ({_union(branches)}) hits
-        ORDER BY density DESC, dictionary_id, "index" LIMIT %s
+    """Return the features that fire most among those within the density. One query.
+
+    Every dictionary gives its own most frequent ones, from the index of firings; they are counted up to MAX_COUNTED.
     """
-    rows = _run(sql, [*params, limit], branches)
+    branches, counted, params, counted_params = [], [], [], []
+    for dictionary in chips.scope.values():
+        n_tokens = dictionary.stats.get("n_tokens")
+        if not n_tokens:
+            continue
+        clauses, chip_params = chips.clauses(dictionary.model_id, density=False)
+        low, high = chips.query.density_low, chips.query.density_high
+        for bound, sign in ((low, ">="), (high, "<=")):
+            if bound is not None:
+                clauses += f" AND f.firing_count {sign} %s"
+                chip_params.append((math.ceil if sign == ">=" else math.floor)(min(bound, 1.0) * n_tokens))
+        rows = f"FROM features_feature f WHERE f.dictionary_id = %s AND {clauses}"
+        branches.append(f"""
+            (SELECT f.dictionary_id, f."index", f.firing_count / %s::float8 AS density {rows}
+             ORDER BY f.firing_count DESC, f."index" LIMIT {limit:d})
+        """)
+        params.extend([n_tokens, dictionary.id, *chip_params])
+        counted.append(f"SELECT 1 {rows}")
+        counted_params.extend([dictionary.id, *chip_params])
+    if not branches:
+        return Found(why={})
+    sql = f"""
+        SELECT dictionary_id, "index", density,
+               (SELECT count(*) FROM (SELECT 1 FROM ({" UNION ALL ".join(counted)}) a LIMIT {MAX_COUNTED}) b)
+        FROM ({" UNION ALL ".join(branches)}) hits ORDER BY density DESC, dictionary_id, "index" LIMIT %s
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*counted_params, *params, limit])
+        rows = cursor.fetchall()
     why = {(dictionary, index): f"fires on {density:.3%} of tokens" for dictionary, index, density, _ in rows}
-    return Found(why=why, total=rows[0][-1] if rows else 0)
+    total = rows[0][-1] if rows else 0
+    return Found(why=why, total=total, capped=total >= MAX_COUNTED)
 
 
 def _union(branches: Sequence[str]) -> str:
     return " UNION ALL ".join(f"({branch})" for branch in branches)
-
-
-def _run(sql: str, params: Sequence[Any], branches: Sequence[str]) -> list[tuple]:
-    if not branches:
-        return []
-    with connection.cursor() as cursor:
-        cursor.execute(sql, params)
-        return cursor.fetchall()

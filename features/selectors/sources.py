@@ -28,6 +28,18 @@ _ACTIVE_RUNS = """
 SELECT d.dictionary_id, r.kind, r.id FROM features_run r JOIN features_run_dictionaries d ON d.run_id = r.id
 WHERE r.state = ANY(%s)
 """
+_VERSION = """
+SELECT d.id, d.xmin::text, d.ctid::text, m.xmin::text, m.ctid::text, r.xmin::text, r.ctid::text, t.xmin::text,
+       t.ctid::text, c.xmin::text, c.ctid::text
+FROM features_dictionary d
+JOIN features_languagemodel m ON m.id = d.model_id
+LEFT JOIN features_release r ON r.id = d.release_id
+LEFT JOIN features_tokenization t ON t.id = d.tokenization_id
+LEFT JOIN features_corpus c ON c.id = t.corpus_id
+WHERE m.slug = %s AND d.source = %s
+"""
+MAX_REMEMBERED = 1024
+_dictionaries: dict[tuple[str, str], tuple[tuple[object, ...], Dictionary]] = {}
 _ALL = SourceFilters(sort="", page=1, per_page=1)
 
 
@@ -39,11 +51,26 @@ def active_runs() -> ActiveRuns:
 
 
 def dictionary_at(model: str, source: str) -> Dictionary:
-    """Return the dictionary at an address with its facts joined; raise UnknownAddress. One query."""
-    model, source = storable(model), storable(source)
-    dictionary = Dictionary.objects.at(model, source).with_facts().first()
+    """Return the dictionary at an address with its facts joined; raise UnknownAddress. At most two queries.
+
+    Every page of a feature asks for it, and it hardly ever changes: what was read before is taken again while the
+    versions of its rows, which Postgres changes with every write, are the same. Do not change what this returns.
+    """
+    address = storable(model), storable(source)
+    with connection.cursor() as cursor:
+        cursor.execute(_VERSION, address)
+        version = cursor.fetchone()
+    if version is None:
+        raise no_source(*address)
+    known = _dictionaries.get(address)
+    if known is not None and known[0] == version:
+        return known[1]
+    dictionary = Dictionary.objects.with_facts().filter(id=version[0]).first()
     if dictionary is None:
-        raise no_source(model, source)
+        raise no_source(*address)
+    if len(_dictionaries) >= MAX_REMEMBERED:
+        _dictionaries.clear()
+    _dictionaries[address] = version, dictionary
     return dictionary
 
 

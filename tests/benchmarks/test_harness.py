@@ -64,3 +64,10 @@ def test_every_benchmark_has_a_module_that_says_what_it_measures(name):
     module = __import__(f"benchmarks.{name}", fromlist=["run"])
     assert module.__doc__
     assert callable(module.run)
+
+
+def test_what_could_not_be_measured_overwrites_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.pages.open_deployment", lambda: None)
+    assert command.main(["pages"]) == 0
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,98 @@
+"""Pages of the synthetic deployment over HTTP: a feature's page, a dictionary's list with filters, one by token."""
+
+from __future__ import annotations
+
+import random
+from urllib.parse import urlencode
+
+from benchmarks.harness import Result
+from benchmarks.synthetic import AIM_FEATURES, Deployment, explanation_words, open_deployment, peak_tokens
+from benchmarks.web import Timings, queries_of, serving
+
+ROUNDS = 400
+AIM_MILLISECONDS, AIM_BYTES = 30.0, 60_000
+
+
+def run() -> list[Result]:
+    """Measure each kind of page on addresses drawn from all dictionaries."""
+    deployment = open_deployment()
+    if deployment is None:
+        return []
+    kinds = {
+        "feature_page": _feature_pages(deployment),
+        "list_page": _list_pages(deployment),
+        "list_page_by_token": _token_lists(deployment),
+    }
+    with serving() as server:
+        timings = {name: server.measure(paths) for name, paths in kinds.items()}
+    results = []
+    for name, paths in kinds.items():
+        counts = sorted({queries_of(path) for path in paths[:8]})
+        results += _results(name, timings[name], counts, deployment)
+    return results
+
+
+def _feature_pages(deployment: Deployment) -> list[str]:
+    draw = random.Random(1)
+    chosen = [draw.choice(deployment.dictionaries) for _ in range(ROUNDS)]
+    return [f"{url}/{draw.randrange(n_features)}" for url, _, n_features in chosen]
+
+
+def _list_pages(deployment: Deployment) -> list[str]:
+    """Return lists that are filtered by density, state or a word, sorted and paged, in every combination."""
+    draw = random.Random(2)
+    words = explanation_words(deployment, ROUNDS, seed=3)
+    paths = []
+    for word in words:
+        url, _, _ = draw.choice(deployment.dictionaries)
+        query = {
+            "sort": draw.choice(["index", "-density", "density", "-maximum", "entropy"]),
+            "state": draw.choice(["", "alive", "dense", "dead"]),
+            "min_density": draw.choice(["", "0.0001", "0.001"]),
+            "text": draw.choice(["", "", word]),
+            "page": draw.choice(["1", "1", "7"]),
+        }
+        paths.append(f"{url}?{urlencode({name: value for name, value in query.items() if value})}")
+    return paths
+
+
+def _token_lists(deployment: Deployment) -> list[str]:
+    draw = random.Random(4)
+    tokens = peak_tokens(deployment, ROUNDS, seed=5)
+    return [f"{draw.choice(deployment.dictionaries)[0]}?{urlencode({'token': token})}" for token in tokens]
+
+
+def _results(name: str, timings: Timings, queries: list[int], deployment: Deployment) -> list[Result]:
+    details = deployment.details() | {
+        "p50": timings.p50,
+        "p99": timings.p99,
+        "cpu_of_the_web_process": timings.cpu,
+        "queries": queries,
+        "bytes_sent": timings.median_size,
+        "bytes_before_compression": timings.plain_size,
+    }
+    whole = deployment.features >= AIM_FEATURES
+    return [
+        Result(
+            name=f"{name}_p95",
+            value=timings.p95,
+            unit="ms over HTTP",
+            aim=f"below {AIM_MILLISECONDS:.0f} at {AIM_FEATURES:,} features",
+            holds=timings.p95 < AIM_MILLISECONDS if whole else None,
+            peer="",
+            peer_value=None,
+            n=timings.n,
+            details=details,
+        ),
+        Result(
+            name=f"{name}_size",
+            value=timings.largest / 1000,
+            unit="kB compressed, largest",
+            aim=f"below {AIM_BYTES // 1000}",
+            holds=timings.largest < AIM_BYTES,
+            peer="",
+            peer_value=None,
+            n=timings.n,
+            details={"median": timings.median_size / 1000, "plain": timings.plain_size / 1000},
+        ),
+    ]

@@ -1,0 +1,97 @@
+"""What is stored in the synthetic deployment, and addresses of it drawn by a seed.
+
+`manage.py synthesize` makes the deployment, in the database that DATABASE_URL names or `make up` started last.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+AIM_FEATURES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """The dictionaries, as `(address, id, features)`, and how much there is of everything."""
+
+    dictionaries: tuple[tuple[str, int, int], ...]
+    features: int
+    examples: int
+    explanations: int
+    contexts: int
+
+    def details(self) -> dict[str, Any]:
+        """Return the size, for the details of a result."""
+        return {
+            "features": self.features,
+            "dictionaries": len(self.dictionaries),
+            "examples": self.examples,
+            "explanations": self.explanations,
+            "contexts": self.contexts,
+        }
+
+
+def open_deployment() -> Deployment | None:
+    """Set Django up and return the synthetic deployment; without one say how to make it, and return None."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "explorer.settings")
+    import django
+
+    django.setup()
+    from django.db import connection
+
+    from features.models import Dictionary, Explanation, Tokenization
+
+    rows = Dictionary.objects.filter(release__slug="synthetic", built_at__isnull=False).select_related("model")
+    dictionaries = tuple((f"/{row.model.slug}/{row.source}", row.pk, row.n_features) for row in rows)
+    if not dictionaries:
+        print("There is no synthetic deployment. Make one: .venv/bin/python manage.py synthesize", file=sys.stderr)
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(sum(reltuples), 0)::bigint FROM pg_class WHERE relname = ANY(%s)",
+            [[f"features_example_{key}" for _, key, _ in dictionaries]],
+        )
+        [examples] = cursor.fetchone()
+    return Deployment(
+        dictionaries=dictionaries,
+        features=sum(n_features for _, _, n_features in dictionaries),
+        examples=examples,
+        explanations=Explanation.objects.filter(method="synthetic").count(),
+        contexts=sum(Tokenization.objects.filter(corpus__slug="synthetic").values_list("n_contexts", flat=True)),
+    )
+
+
+def explanation_words(deployment: Deployment, n: int, *, seed: int) -> list[str]:
+    """Return words of explanations of random features: as common as words are in them."""
+    from features.models import Explanation
+
+    draw = random.Random(seed)
+    words: list[str] = []
+    while len(words) < n:
+        _, key, n_features = draw.choice(deployment.dictionaries)
+        indices = [draw.randrange(n_features) for _ in range(8)]
+        for text in Explanation.objects.filter(dictionary_id=key, index__in=indices).values_list("text", flat=True):
+            found = ["".join(filter(str.isalnum, word)) for word in text.split()]
+            words.append(draw.choice([word for word in found if len(word) > 1] or ["value"]))
+    return words[:n]
+
+
+def peak_tokens(deployment: Deployment, n: int, *, seed: int) -> list[str]:
+    """Return tokens that random features peak on, as typed: without white space around them."""
+    from features.models import Feature, VocabularyToken
+
+    draw = random.Random(seed)
+    tokens: list[str] = []
+    texts = dict(VocabularyToken.objects.filter(model__sha256__startswith="synthetic ").values_list("token_id", "text"))
+    while len(tokens) < n:
+        _, key, n_features = draw.choice(deployment.dictionaries)
+        indices = [draw.randrange(n_features) for _ in range(8)]
+        for ids in Feature.objects.of(key).filter(index__in=indices).values_list("peak_token_ids", flat=True):
+            text = texts[draw.choice(ids)].strip() if ids else ""
+            if text.isalnum():
+                tokens.append(text)
+    return tokens[:n]

@@ -1,0 +1,135 @@
+"""Pages over HTTP: a web process of its own on the database of the settings, asked one page after the other.
+
+What is timed is the whole answer over one kept connection on the same machine, compressed as browsers ask for it: the
+server's time and a little more. Beside it stands the processor time that the web process spent, which other work on the
+machine stretches less.
+"""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+WARM_UP = 30
+START_SECONDS = 90
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Milliseconds of the answers to some addresses; sizes in bytes, `median_size` as sent, `largest` of those."""
+
+    p50: float
+    p95: float
+    p99: float
+    cpu: float
+    median_size: int
+    largest: int
+    plain_size: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A running web process."""
+
+    port: int
+    pid: int
+
+    def measure(self, paths: Sequence[str], *, warm_up: int = WARM_UP) -> Timings:
+        """Ask for the first paths untimed, then for each; raise RuntimeError for an answer that is no page."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        for path in paths[:warm_up]:
+            _get(connection, path)
+        milliseconds, sizes, plain = [], [], []
+        before = self._cpu()
+        for path in paths:
+            started = time.perf_counter()
+            body = _get(connection, path)
+            milliseconds.append(1000 * (time.perf_counter() - started))
+            sizes.append(len(body))
+            plain.append(len(gzip.decompress(body)))
+        spent = self._cpu() - before
+        connection.close()
+        milliseconds.sort()
+        sizes.sort()
+        return Timings(
+            p50=_share(milliseconds, 0.5),
+            p95=_share(milliseconds, 0.95),
+            p99=_share(milliseconds, 0.99),
+            cpu=round(1000 * spent / len(paths), 2),
+            median_size=sizes[len(sizes) // 2],
+            largest=sizes[-1],
+            plain_size=sorted(plain)[len(plain) // 2],
+            n=len(paths),
+        )
+
+    def _cpu(self) -> float:
+        """Return the seconds of processor time that the web process has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """Start the web process, as `make up` does, and stop it at the end of the block."""
+    from explorer.local import children, commands, ports
+    from explorer.local.layout import CHECKOUT
+
+    port = ports.free()
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "web.log"
+        # A line of log for every page would be timed with it.
+        env = {**os.environ, "FACET_LOG_LEVEL": "WARNING"}
+        child = children.spawn(commands.web(host="127.0.0.1", port=port), log=log, cwd=CHECKOUT, env=env)
+        try:
+            _wait(child, port, log)
+            yield Server(port=port, pid=child.pid)
+        finally:
+            children.stop(child, seconds=6)
+
+
+def queries_of(path: str) -> int:
+    """Return how many statements a page runs, asked for inside this process."""
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    client = Client(headers={"host": "localhost"})
+    client.get(path)
+    with CaptureQueriesContext(connection) as queries:
+        client.get(path)
+    return len(queries)
+
+
+def _get(connection: http.client.HTTPConnection, path: str) -> bytes:
+    connection.request("GET", path, headers={"Accept-Encoding": "gzip"})
+    response = connection.getresponse()
+    body = response.read()
+    if response.status != 200 or response.getheader("Content-Encoding") != "gzip":
+        raise RuntimeError(f"{path} answers {response.status}: {body[:200]!r}")
+    return body
+
+
+def _share(ordered: Sequence[float], share: float) -> float:
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)
+
+
+def _wait(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and child.poll() is None:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/static/css/base.css")
+            connection.getresponse().read()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"The web process does not answer: {log.read_text(errors='replace')[-1000:]}")

@@ -116,7 +116,7 @@ class _Participant:
             if conducting:
                 running.read(self.reporter, self.reporter.should_stop)
                 planned = services.shards.fingerprint(self.run.pk)
-                if planned != running.fingerprint and not (planned and self.parts.others()):
+                if not (planned and self.parts.others()):
                     self._plan(running)
             elif not running.find():
                 return False
@@ -219,24 +219,26 @@ class _Finish:
         running, rows = self.running, {row.source: row for row in self.dictionaries}
         contexts, vocabulary = running.contexts(), running.model.vocabulary()
         explanations, stats = {}, {}
-        for number, dashboard in enumerate(running.finish(contexts, self.reporter, self.reporter.should_stop)):
+        for dashboard in running.finish(contexts, self.reporter, self.reporter.should_stop):
             # What came before may have taken longer than a connection may live.
             if not connection.in_atomic_block:
                 close_old_connections()
             row = rows[dashboard.source]
-            self._at("explain", number)
             explanations[row.pk] = ExplanationFile.of(dashboard, vocabulary, contexts)
-            self._at("store", number)
             stats[row.pk] = services.dashboards.fill(dictionary=row.pk, dashboard=dashboard, contexts=contexts)
+            if self.reporter.should_stop():
+                raise Cancelled
+        self._at("store", 0)
         tokenization = services.dashboards.store_contexts(
             corpus=self.run.corpus_id,
             model=self.dictionaries[0].model_id,
             context_size=self.run.params["context_size"],
             contexts=contexts,
         )
-        self._at("store", len(rows))
+        self._at("store", 1)
         measurements = running.measurements(time.perf_counter() - self.started)
-        measurements["workers"] = len(set(self.run.shards.exclude(worker="").values_list("worker", flat=True))) or 1
+        makers = list(self.run.shards.values_list("worker", flat=True))
+        measurements |= {"resumed_shards": makers.count(""), "workers": len(set(makers) - {""}) or 1}
         facts = {"run": self.run.pk, "provenance": running.provenance(), "measurements": measurements}
         services.dashboards.publish(
             tokenization=tokenization,
@@ -245,12 +247,12 @@ class _Finish:
             has_token_features=True,
         )
         self._record()
+        self._at("store", 2)
         remove(workdir(self.run))
         trim(joined(settings.FACET_BUILDS, "contexts"), KEPT_CONTEXTS)
 
     def _at(self, phase: str, done: int) -> None:
-        total = len(self.dictionaries)
-        self.reporter(Progress(phase=phase, done=done, total=total, unit="dictionaries"))
+        self.reporter(Progress(phase=phase, done=done, total=2, unit="steps"))
         if self.reporter.should_stop():
             raise Cancelled
 
@@ -280,7 +282,7 @@ def load_model_of(row: Any) -> LanguageModel:
 
 def load_dictionary_of(row: Dictionary, model: LanguageModel) -> Any:
     """Load a registered dictionary beside its model; raise Conflict if its weights are not those that were added."""
-    dictionary = load_dictionary(row.path, device=model.device)
+    dictionary = load_dictionary(row.path, device=model.device, model=model)
     if dictionary.config.sha256 != row.sha256:
         raise Conflict(
             f"The weights of {row.source} at {row.path} are not those that were added.",

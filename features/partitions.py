@@ -54,6 +54,13 @@ def examples_of(dictionary: int) -> Partition:
     return Partition(model=Example, column="dictionary_id", key=dictionary)
 
 
+def token_features_of(dictionary: int) -> Partition:
+    """Return the partition of the features that fire on each token id."""
+    from features.models import TokenFeature
+
+    return Partition(model=TokenFeature, column="dictionary_id", key=dictionary)
+
+
 def contexts_of(tokenization: int) -> Partition:
     """Return the partition of a tokenization's contexts."""
     from features.models import Context

@@ -13,6 +13,7 @@ import numpy as np
 from features.words import storable
 from inference import packing
 from inference.dashboards.results import ContextTable, DictionaryDashboard
+from inference.dashboards.token_features import TokenFeatures
 
 CHUNK = 4096
 FOLD_RADIUS = 16
@@ -48,12 +49,17 @@ _PAIRED = (
         ("peak_token_counts", "peak_token_counts_fk"),
         ("peak_token_shares", "peak_token_shares_fk"),
     ),
+    (("next_token_ids", "next_token_ids_fk"), ("next_token_counts", "next_token_counts_fk")),
     (("promoted_ids", "promoted_ids_fk"), ("promoted_values", "promoted_values_fk")),
     (("suppressed_ids", "suppressed_ids_fk"), ("suppressed_values", "suppressed_values_fk")),
     (("co_firing_ids", "co_firing_ids_fk"), ("co_firing_jaccards", "co_firing_jaccards_fk")),
     (
         ("decoder_neighbour_ids", "decoder_neighbour_ids_fk"),
         ("decoder_neighbour_cosines", "decoder_neighbour_cosines_fk"),
+    ),
+    (
+        ("encoder_neighbour_ids", "encoder_neighbour_ids_fk"),
+        ("encoder_neighbour_cosines", "encoder_neighbour_cosines_fk"),
     ),
 )
 FEATURE_COLUMNS = (
@@ -76,6 +82,9 @@ EXAMPLE_COLUMNS = (
     "positions",
     "values",
 )
+
+
+TOKEN_FEATURE_COLUMNS = ("token_id", "occurrences", "feature_ids", "counts", "strengths")
 
 
 def context_rows(contexts: ContextTable, d_vocab: int) -> Iterator[tuple[Any, ...]]:
@@ -109,6 +118,16 @@ def feature_rows(dashboard: DictionaryDashboard) -> Iterator[tuple[Any, ...]]:
                 lists = getattr(dashboard, name)[span].tolist()
                 columns.append([entries[:kept] for entries, kept in zip(lists, kept_f, strict=True)])
         yield from zip(*columns, strict=True)
+
+
+def token_feature_rows(index: TokenFeatures) -> Iterator[tuple[Any, ...]]:
+    """Yield TOKEN_FEATURE_COLUMNS of every token id, ascending."""
+    for first in range(0, len(index), CHUNK):
+        span = slice(first, first + CHUNK)
+        kept_v = (index.feature_ids_vk[span] >= 0).sum(axis=1).tolist()
+        columns = (index.feature_ids_vk, index.counts_vk, index.strengths_vk)
+        lists = ([row[:n] for row, n in zip(column[span].tolist(), kept_v, strict=True)] for column in columns)
+        yield from zip(index.token_ids_v[span].tolist(), index.occurrences_v[span].tolist(), *lists, strict=True)
 
 
 def example_rows(dashboard: DictionaryDashboard, contexts: ContextTable) -> Iterator[tuple[Any, ...]]:

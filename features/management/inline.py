@@ -9,7 +9,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from features import selectors, services
-from features.holds import holding_run
+from features.holds import at_work
 from features.results import RunCard
 from inference.errors import Conflict, FacetError
 
@@ -19,7 +19,7 @@ def carry_out_here(run_id: int) -> RunCard:
     from features.jobs import work
 
     columns = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeElapsedColumn())
-    with Bars(*columns, console=Console(stderr=True)) as bars, holding_run(run_id) as held:
+    with Bars(*columns, console=Console(stderr=True)) as bars, at_work(run_id) as held:
         if not held:
             raise Conflict(f"Run {run_id} is being worked on by another process.", f"Watch it: /runs/{run_id}.")
         tasks: dict[str, Any] = {}

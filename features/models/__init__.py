@@ -3,9 +3,9 @@
 from features.models.annotations import Comment, Explanation, FeatureList, ListMember, Vote
 from features.models.corpora import Context, Corpus, Document, Tokenization
 from features.models.dictionaries import Dictionary, Release
-from features.models.features import Example, Feature
+from features.models.features import Example, Feature, TokenFeature
 from features.models.language_models import LanguageModel, VocabularyToken
-from features.models.runs import Run, RunLine
+from features.models.runs import Run, RunLine, Shard
 
 __all__ = [
     "Comment",
@@ -22,6 +22,8 @@ __all__ = [
     "Release",
     "Run",
     "RunLine",
+    "Shard",
+    "TokenFeature",
     "Tokenization",
     "VocabularyToken",
     "Vote",

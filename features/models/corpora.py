@@ -6,11 +6,17 @@ from features.models.language_models import LanguageModel
 
 
 class Corpus(models.Model):
-    """A named, ordered set of documents."""
+    """A named, ordered set of documents.
+
+    `origin` says what they were made of, JSON-ready. `skipped` counts, by reason, what was there and is no document;
+    its `first` names some.
+    """
 
     slug = models.SlugField(max_length=80, unique=True)
     name = models.CharField(max_length=200)
     description = models.TextField(blank=True, default="")
+    origin = models.JSONField(default=dict, blank=True)
+    skipped = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -22,7 +28,11 @@ class Corpus(models.Model):
 
 
 class Document(models.Model):
-    """One text of a corpus: a file, with the side of the train and test split that all its contexts share."""
+    """One text of a corpus, with the side of the train and test split that all its contexts share.
+
+    It is a file; or, where `start` is given, `field` of the line of JSON in the `n_bytes` there. `metadata` is what
+    its source says of it beside the text.
+    """
 
     class Split(models.TextChoices):
         TRAIN = "train"
@@ -35,6 +45,9 @@ class Document(models.Model):
     split = models.CharField(max_length=8, choices=Split.choices)
     sha256 = models.CharField(max_length=64)
     n_bytes = models.PositiveBigIntegerField()
+    start = models.PositiveBigIntegerField(null=True, blank=True)
+    field = models.CharField(max_length=80, blank=True, default="")
+    metadata = models.JSONField(default=dict, blank=True)
 
     class Meta:
         ordering = ["corpus", "ordinal"]

@@ -21,7 +21,8 @@ class Feature(models.Model):
     belong together have the same length: ids with their counts, shares or values, best first. `histogram` counts firing
     tokens in the bins of the dictionary's `stats["log_edges"]`; `logit_histogram` counts vocabulary entries by centred
     logit effect in equal bins from `logit_low` to `logit_high`. `band_counts[i]` estimates the firing tokens of band
-    i + 1 (inference.dashboards.results.BANDS). `token_entropy` is in nats.
+    i + 1 (inference.dashboards.results.BANDS). `token_entropy` is in nats. `next_token_ids` follow the peaks of the
+    recorded examples, with how many of them in `next_token_counts`.
     """
 
     pk = models.CompositePrimaryKey("dictionary_id", "index")
@@ -49,6 +50,8 @@ class Feature(models.Model):
     peak_token_ids = ArrayField(models.IntegerField())
     peak_token_counts = ArrayField(models.IntegerField())
     peak_token_shares = ArrayField(Float4Field())
+    next_token_ids = ArrayField(models.IntegerField(), default=list)
+    next_token_counts = ArrayField(models.IntegerField(), default=list)
     promoted_ids = ArrayField(models.IntegerField())
     promoted_values = ArrayField(Float4Field())
     suppressed_ids = ArrayField(models.IntegerField())
@@ -57,6 +60,8 @@ class Feature(models.Model):
     co_firing_jaccards = ArrayField(Float4Field())
     decoder_neighbour_ids = ArrayField(models.IntegerField())
     decoder_neighbour_cosines = ArrayField(Float4Field())
+    encoder_neighbour_ids = ArrayField(models.IntegerField(), default=list)
+    encoder_neighbour_cosines = ArrayField(Float4Field(), default=list)
 
     objects = FeatureQuerySet.as_manager()
 
@@ -83,3 +88,21 @@ class Example(models.Model):
     is_test = models.BooleanField()
     positions = models.BinaryField()
     values = models.BinaryField()
+
+
+class TokenFeature(models.Model):
+    """The features of a dictionary that fire most on one token id, strongest first.
+
+    A strength, 0 to 1, is the expected activation on the token id as a share of the feature's maximum
+    (inference.dashboards.token_index); `counts` are firings on it, and `occurrences` says how often the text has it.
+    """
+
+    pk = models.CompositePrimaryKey("dictionary_id", "token_id")
+    dictionary = models.ForeignKey(
+        Dictionary, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="token_features"
+    )
+    token_id = models.IntegerField()
+    occurrences = models.BigIntegerField()
+    feature_ids = ArrayField(models.IntegerField())
+    counts = ArrayField(models.IntegerField())
+    strengths = ArrayField(Float4Field())

@@ -70,3 +70,28 @@ class RunLine(models.Model):
 
     class Meta:
         ordering = ["id"]
+
+
+class Shard(models.Model):
+    """A part of a build, which one worker makes.
+
+    `failures` are what workers ran into, oldest first: `{"worker", "error", "at"}`; `done` of `n_tokens` are encoded.
+    Whether a worker is at it now, its lock says (features.holds); `worker` is who was at it last.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        RUNNING = "running"
+        DONE = "done"
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="shards", db_index=False)
+    number = models.PositiveIntegerField()
+    state = models.CharField(max_length=8, choices=State.choices, default=State.WAITING)
+    n_tokens = models.PositiveIntegerField()
+    done = models.PositiveIntegerField(default=0)
+    worker = models.CharField(max_length=200, blank=True, default="")
+    failures = models.JSONField(default=list, blank=True)
+
+    class Meta:
+        ordering = ["run", "number"]
+        constraints = [models.UniqueConstraint(fields=["run", "number"], name="one_shard_per_number")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from features.rows import (
     CONTEXT_COLUMNS,
     EXAMPLE_COLUMNS,
     FEATURE_COLUMNS,
+    TOKEN_FEATURE_COLUMNS,
     context_rows,
     example_rows,
     feature_rows,
+    token_feature_rows,
 )
 from features.services import explanations as explanations_service
 from features.services.explanations import MethodExplanation
@@ -42,29 +44,33 @@ def attach(
     dashboards: Mapping[int, DictionaryDashboard],
     explanations: Mapping[int, Mapping[str, Sequence[MethodExplanation]]] | None = None,
     facts: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tokenization:
     """Store the dashboards of dictionaries (ids) and make them what readers see, all in one moment.
 
     Everything is written beside what is there; one short transaction then swaps the partitions, the figures of the
     dictionaries and the methods' explanations (by method, of each dictionary). `facts` is JSON-ready provenance.
-    Raises Unavailable where readers hold the tables for so long that the swap has to be given up.
+    Raises what `fill` and `publish` raise.
     """
-    rows = {row.id: row for row in Dictionary.objects.filter(id__in=dashboards)}
-    for dictionary, dashboard in dashboards.items():
-        _check(rows[dictionary], dashboard)
-    total = len(contexts) + sum(_weight(dashboard) for dashboard in dashboards.values())
-    done = len(contexts)
     tokenization = store_contexts(corpus=corpus, model=model, context_size=context_size, contexts=contexts)
-    progress(done, total)
-    for dictionary, dashboard in dashboards.items():
-        partitions.fill(partitions.features_of(dictionary), FEATURE_COLUMNS, feature_rows(dashboard))
-        partitions.fill(partitions.examples_of(dictionary), EXAMPLE_COLUMNS, example_rows(dashboard, contexts))
-        done += _weight(dashboard)
-        progress(done, total)
-    stats = {dictionary: _stats(dashboard, facts or {}) for dictionary, dashboard in dashboards.items()}
-    publish(tokenization=tokenization, stats=stats, explanations=explanations)
+    stats = {
+        dictionary: fill(dictionary=dictionary, dashboard=dashboard, contexts=contexts) | dict(facts or {})
+        for dictionary, dashboard in dashboards.items()
+    }
+    publish(tokenization=tokenization, stats=stats, explanations=explanations, has_token_features=True)
     return tokenization
+
+
+def fill(*, dictionary: int, dashboard: DictionaryDashboard, contexts: ContextTable) -> dict[str, Any]:
+    """Write the dashboard of a dictionary (id) beside what readers see; return its figures for `publish`.
+
+    Raises InvalidInput for a dashboard of another number of features.
+    """
+    _check(Dictionary.objects.get(id=dictionary), dashboard)
+    partitions.fill(partitions.features_of(dictionary), FEATURE_COLUMNS, feature_rows(dashboard))
+    partitions.fill(partitions.examples_of(dictionary), EXAMPLE_COLUMNS, example_rows(dashboard, contexts))
+    index = dashboard.token_features
+    partitions.fill(partitions.token_features_of(dictionary), TOKEN_FEATURE_COLUMNS, token_feature_rows(index))
+    return _stats(dashboard)
 
 
 def publish(
@@ -72,15 +78,17 @@ def publish(
     tokenization: Tokenization,
     stats: Mapping[int, Mapping[str, Any]],
     explanations: Mapping[int, Mapping[str, Iterable[MethodExplanation]]] | None = None,
+    has_token_features: bool = False,
 ) -> None:
     """Make the filled partitions of dictionaries (ids) what readers see, with their figures and explanations.
 
-    One short transaction, tried several times: explanations must let themselves be read again. Raises Unavailable
-    where readers hold the tables for so long that it has to be given up.
+    One short transaction, tried several times: explanations must let themselves be read again. Without
+    `has_token_features` those that are stored go. Raises Unavailable where readers hold the tables for so long that it
+    has to be given up.
     """
     for attempt in range(SWAP_ATTEMPTS):
         try:
-            _swap(tokenization, stats, explanations or {})
+            _swap(tokenization, stats, explanations or {}, has_token_features=has_token_features)
         except OperationalError as error:
             if connection.in_atomic_block or attempt == SWAP_ATTEMPTS - 1:
                 raise Unavailable(
@@ -119,6 +127,8 @@ def _swap(
     tokenization: Tokenization,
     stats: Mapping[int, Mapping[str, Any]],
     explanations: Mapping[int, Mapping[str, Iterable[MethodExplanation]]],
+    *,
+    has_token_features: bool,
 ) -> None:
     # In order of id, as every other place that locks several dictionaries.
     rows = list(Dictionary.objects.select_for_update().filter(id__in=stats).order_by("id"))
@@ -136,6 +146,8 @@ def _swap(
             partitions.attach(partitions.features_of(row.pk))
         for row in rows:
             partitions.attach(partitions.examples_of(row.pk))
+        for row in rows:
+            (partitions.attach if has_token_features else partitions.drop)(partitions.token_features_of(row.pk))
 
 
 def _check(dictionary: Dictionary, dashboard: DictionaryDashboard) -> None:
@@ -148,17 +160,13 @@ def _check(dictionary: Dictionary, dashboard: DictionaryDashboard) -> None:
         )
 
 
-def _weight(dashboard: DictionaryDashboard) -> int:
-    return dashboard.n_features + len(dashboard.examples)
-
-
-def _stats(dashboard: DictionaryDashboard, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _stats(dashboard: DictionaryDashboard) -> dict[str, Any]:
     stats = {name: _finite(getattr(dashboard, name)) for name in (*STATS, "dead", "dense")}
     return stats | {
         "log_edges": [float(edge) for edge in dashboard.log_edges_e],
         "densities": densities(dashboard.density_f[dashboard.firing_count_f > 0]),
         "co_firing_exact": bool(dashboard.co_firing_exact),
-        **facts,
+        "error_histogram": dashboard.error_histogram.tolist(),
     }
 
 

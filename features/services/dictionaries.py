@@ -102,6 +102,7 @@ def remove_dictionary(*, dictionary: int) -> None:
     with partitions.short_locks():
         partitions.drop(partitions.features_of(dictionary))
         partitions.drop(partitions.examples_of(dictionary))
+        partitions.drop(partitions.token_features_of(dictionary))
     row.delete()
 
 

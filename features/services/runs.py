@@ -16,13 +16,14 @@ from django.utils import timezone
 
 from features.models import Corpus, Dictionary, Run, RunLine
 from features.services.corpora import chosen_corpus
+from features.services.shards import forgive
 from features.words import storable
 from inference.errors import Conflict, FacetError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
-BUILD_PHASES = ("read", "encode", "reduce", "decode", "explain", "store")
+BUILD_PHASES = ("read", "encode", "reduce", "store")
 ABOUT_DICTIONARIES = frozenset({Run.Kind.BUILD, Run.Kind.EVALUATION})
 # At most one of these at a time: both fill the partitions of a dictionary.
 WRITE_DASHBOARDS = frozenset({Run.Kind.BUILD, Run.Kind.IMPORT})
@@ -47,10 +48,12 @@ def create_build(
     n_tokens: int = N_TOKENS,
     context_size: int | None = None,
     shard_tokens: int | None = None,
+    memory: int | None = None,
 ) -> int:
     """Queue a build of dictionaries (ids) of one model over a corpus (its slug); return the run's id.
 
-    Without a corpus, the only one there is serves. `shard_tokens` is how much a killed build loses at most. Raises
+    Without a corpus, the only one there is serves. `shard_tokens` is how much a killed build loses at most, `memory`
+    the bytes that each worker may take; both have defaults. Raises
     InvalidInput, NotFound, and Conflict where one of the dictionaries is being built already.
     """
     rows = list(
@@ -64,6 +67,8 @@ def create_build(
     model = rows[0].model
     if any(row.model_id != model.pk for row in rows):
         raise InvalidInput("The dictionaries belong to several models.", "Start one build for each model.")
+    if memory is not None and memory <= 0:
+        raise InvalidInput("A build needs some memory.", "Give a number of gigabytes above zero.", memory=memory)
     if not 1 <= n_tokens <= MAX_TOKENS:
         raise InvalidInput(f"A build cannot read {n_tokens:,} tokens.", f"Give 1 to {MAX_TOKENS:,}.", n_tokens=n_tokens)
     context_size = min(context_size or CONTEXT_SIZE, model.context_size)
@@ -73,7 +78,12 @@ def create_build(
         kind=Run.Kind.BUILD,
         title=f"Build {model.slug}: {sources}",
         phases=BUILD_PHASES,
-        params={"n_tokens": n_tokens, "context_size": context_size, "shard_tokens": shard_tokens},
+        params={
+            "n_tokens": n_tokens,
+            "context_size": context_size,
+            "shard_tokens": shard_tokens,
+            "memory": memory,
+        },
         corpus=chosen,
         dictionaries=[row.id for row in rows],
         user=user,
@@ -162,9 +172,9 @@ def fail(*, run: int, error: FacetError) -> None:
 
 
 @transaction.atomic
-def stop(*, run: int) -> None:
-    """Mark a run as cancelled: its worker has stopped."""
-    _end(run, Run.State.CANCELLED)
+def stop(*, run: int) -> bool:
+    """Mark a run as cancelled: its worker has stopped. False if it was over already."""
+    return _end(run, Run.State.CANCELLED)
 
 
 @transaction.atomic
@@ -190,6 +200,7 @@ def resume(*, run: int) -> None:
     if row.kind in ABOUT_DICTIONARIES and not dictionaries:
         raise Conflict(f"The dictionaries of run {run} are gone.", "Start another run.", run=run)
     _refuse_second(row.kind, dictionaries)
+    forgive(run=run)
     _queue(row)
 
 
@@ -213,8 +224,10 @@ def _queue(row: Run) -> None:
     row.save(update_fields=["state", "cancel_requested", "rate", "finished_at", "error", "remedy"])
 
 
-def _end(run: int, state: str, **fields: Any) -> None:
-    Run.objects.filter(id=run).update(state=state, finished_at=timezone.now(), rate=None, **fields)
+def _end(run: int, state: str, **fields: Any) -> bool:
+    """End a run that is not over; of several processes that end it, the first decides how."""
+    active = Run.objects.filter(id=run, state__in=Run.ACTIVE)
+    return bool(active.update(state=state, finished_at=timezone.now(), rate=None, **fields))
 
 
 def _locked(run: int) -> Run:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -126,6 +127,15 @@ def remove(place: str | Path) -> None:
     file_system, root = _file_system(str(place))
     if file_system.exists(root):
         file_system.rm(root, recursive=True)
+
+
+def trim(place: str, keep: int) -> None:
+    """Remove all but the newest folders of a local folder; what lies elsewhere stays."""
+    file_system, root = _file_system(place)
+    if isinstance(file_system, LocalFileSystem) and file_system.exists(root):
+        folders = sorted(Path(root).iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+        for folder in folders[keep:]:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

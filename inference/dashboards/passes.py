@@ -32,7 +32,7 @@ from inference.dashboards.provenance import facts_of, provenance_of
 from inference.dashboards.results import ContextTable, DictionaryDashboard, DocumentRef, PassResult, Progress
 from inference.dictionaries import check_fit
 from inference.dictionaries.dictionary import Dictionary
-from inference.errors import Conflict, InvalidInput
+from inference.errors import Conflict, FacetError, InvalidInput
 from inference.language_models import LanguageModel
 
 SHARD_TOKENS = 131_072
@@ -140,11 +140,9 @@ class Pass:
     def make(self, shard: int, on_tokens: Callable[[int], None] = lambda n: None, should_stop: Stop = never) -> None:
         """Make a shard's partial result; tell `on_tokens` how many of its tokens are done.
 
-        Raises Cancelled, ActivationsNotFinite, and NotRead where the contexts are gone.
+        Raises Cancelled and ActivationsNotFinite.
         """
-        stretch = self._store.stretch(self.index, shard)
-        if stretch is None:
-            raise NotRead("The contexts of a shard are gone or damaged.", "Resume the run: they are read again.")
+        stretch = self._stretch(shard)
         places = Places.of(stretch)
         per_group = stretch.n_text_tokens / len(self.groups)
 
@@ -181,12 +179,11 @@ class Pass:
         return Progress(phase="encode", done=done, total=self.index.n_tokens, unit="tokens", message=message)
 
     def contexts(self) -> ContextTable:
-        """Return all contexts, mapped from a file; raise NotRead where some are gone."""
+        """Return all contexts, mapped from a file."""
         with self.clock.stage("read"):
-            table = self._store.table(self.index)
+            table = self._store.table(self.index) or self._store.table(self._read_again())
         if table is None:
-            self._index = None
-            raise NotRead("The contexts are gone or damaged.", "Resume the run: they are read again.")
+            raise _damaged_at_once()
         return table
 
     def finish(
@@ -256,6 +253,18 @@ class Pass:
         )
         self._partials = CheckedFolder(joined(self._workdir, "shards"), self.facts)
 
+    def _stretch(self, shard: int) -> Stretch:
+        """Return the contexts of a shard, read again where they were damaged."""
+        with self.clock.stage("read"):
+            stretch = self._store.stretch(self.index, shard) or self._store.stretch(self._read_again(), shard)
+        if stretch is None:
+            raise _damaged_at_once()
+        return stretch
+
+    def _read_again(self) -> ContextIndex:
+        self._know(self._store.read(self.model, self.documents))
+        return self.index
+
     def _intact(self, shard: int) -> ColumnReader:
         """Return a shard's partial result, made again where it was damaged since it was written."""
         file = self._folder.load(_key(shard))
@@ -263,7 +272,7 @@ class Pass:
             self.make(shard)
             file = self._folder.load(_key(shard))
         if file is None:
-            raise Conflict("A shard that was just written is damaged.", "Check the disk, then resume the run.")
+            raise _damaged_at_once()
         return file
 
     def _make_group(
@@ -353,6 +362,10 @@ def check(model: LanguageModel, dictionaries: Mapping[str, Dictionary]) -> None:
             d_heads=model.n_heads * model.d_head,
             d_mlp=model.d_mlp,
         )
+
+
+def _damaged_at_once() -> FacetError:
+    return Conflict("A file that was just written is damaged.", "Check the disk, then resume the run.")
 
 
 def _key(shard: int) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from inference.dashboards.selection import places
 from inference.dashboards.token_features import TokenFeatures
 
-N_KEPT = 24
+N_KEPT = 16
 _MET_AT_ONCE = 1 << 19
 
 

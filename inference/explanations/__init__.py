@@ -8,7 +8,7 @@ the same dashboard always gives the same words. Imports neither torch nor Django
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,10 +32,11 @@ class KeylessExplanation:
 
 def explain(
     dashboard: DictionaryDashboard, vocabulary: Sequence[str], contexts: ContextTable
-) -> list[KeylessExplanation]:
-    """Return one explanation per feature, in the order of features; those that never fire say so."""
+) -> Iterator[KeylessExplanation]:
+    """Yield one explanation per feature, in the order of features; those that never fire say so."""
     reader = EvidenceReader(dashboard, vocabulary, contexts)
-    return [_explained(reader, feature) for feature in range(dashboard.n_features)]
+    for feature in range(dashboard.n_features):
+        yield _explained(reader, feature)
 
 
 def _explained(reader: EvidenceReader, feature: int) -> KeylessExplanation:

@@ -20,6 +20,9 @@ from inference.dashboards.results import ContextTable, DictionaryDashboard
 # Words that stand in at least this share of a feature's strongest contexts, and how much more often than elsewhere.
 _NEAR_SHARE, _NEAR_LIFT = 0.5, 4.0
 _NEAR_TOKENS = 16
+# Examples that are looked up together, and contexts in which words are counted: as many as a sample needs.
+_LOOKED_UP_AT_ONCE = 50_000
+_COUNTED_CONTEXTS = 100_000
 _KEPT = 5
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LINE_WORD = re.compile(r"\w+|[^\w\s]+")
@@ -78,24 +81,32 @@ class EvidenceReader:
     def __init__(self, dashboard: DictionaryDashboard, vocabulary: Sequence[str], contexts: ContextTable) -> None:
         self.dashboard, self.contexts = dashboard, contexts
         self.words = [word_of(text) for text in vocabulary]
-        self._examples = _columns(dashboard, contexts)
+        # Those of the features from the first on; looked up for some at once, since one by one takes most of the time.
+        self._examples: list[_Example] = []
+        self._first_row = 0
         self._context_share = _context_shares(contexts)
         self._window = int(np.diff(contexts.indptr_c).max())
 
     def read(self, feature: int) -> Evidence:
         """Return the evidence about a feature, from all that is recorded of it."""
-        rows = [self._examples[row] for row in self.dashboard.examples.of_feature(feature)]
-        rows = [row for row in rows if row.group <= 5]
+        rows = [row for row in self._examples_of(feature) if row.group <= 5]
         return self._evidence(feature, rows, self._tokens(feature))
 
     def read_strongest(self, feature: int) -> Evidence:
         """Return the evidence of the strongest contexts alone, where `tokens` are those that peak in them."""
-        rows = [self._examples[row] for row in self.dashboard.examples.of_feature(feature)]
-        rows = [row for row in rows if row.group == 0]
+        rows = [row for row in self._examples_of(feature) if row.group == 0]
         peaks: dict[str, float] = defaultdict(float)
         for row in rows:
             peaks[self.words[row.token_id]] += row.value
         return self._evidence(feature, rows, _largest(peaks, sum(peaks.values())))
+
+    def _examples_of(self, feature: int) -> list[_Example]:
+        rows = self.dashboard.examples.of_feature(feature)
+        if not self._first_row <= rows.start <= rows.stop <= self._first_row + len(self._examples):
+            self._first_row = rows.start
+            stop = min(len(self.dashboard.examples), rows.start + max(len(rows), _LOOKED_UP_AT_ONCE))
+            self._examples = _columns(self.dashboard, self.contexts, slice(rows.start, stop))
+        return self._examples[rows.start - self._first_row : rows.stop - self._first_row]
 
     def _evidence(self, feature: int, rows: list[_Example], tokens: Shares) -> Evidence:
         board = self.dashboard
@@ -195,21 +206,21 @@ class _Example(NamedTuple):
     near_end: int
 
 
-def _columns(dashboard: DictionaryDashboard, contexts: ContextTable) -> list[_Example]:
-    """Look up what all examples need at once: one by one it would take most of the time."""
-    examples = dashboard.examples
-    first = contexts.indptr_c[examples.context_x] + contexts.has_bos
-    last = contexts.indptr_c[examples.context_x + 1] - 1
-    token = contexts.indptr_c[examples.context_x] + examples.peak_position_x
-    ids = contexts.token_ids_t.astype(np.int64)
+def _columns(dashboard: DictionaryDashboard, contexts: ContextTable, rows: slice) -> list[_Example]:
+    """Look up what some examples need."""
+    examples, ids = dashboard.examples, contexts.token_ids_t
+    context_x, position_x = examples.context_x[rows], examples.peak_position_x[rows]
+    first = contexts.indptr_c[context_x] + contexts.has_bos
+    last = contexts.indptr_c[context_x + 1] - 1
+    token = contexts.indptr_c[context_x] + position_x
     columns = (
-        examples.group_x,
-        examples.context_x,
-        examples.peak_position_x,
-        np.maximum(examples.peak_value_x, 1e-30),
+        examples.group_x[rows],
+        context_x,
+        position_x,
+        np.maximum(examples.peak_value_x[rows], 1e-30),
         ids[token],
-        np.where(token > first, ids[np.maximum(token - 1, 0)], -1),
-        np.where(token < last, ids[np.minimum(token + 1, len(ids) - 1)], -1),
+        np.where(token > first, ids[np.maximum(token - 1, 0)].astype(np.int64), -1),
+        np.where(token < last, ids[np.minimum(token + 1, len(ids) - 1)].astype(np.int64), -1),
         contexts.starts_t[token],
         contexts.starts_t[np.maximum(token - _NEAR_TOKENS, first)],
         contexts.ends_t[np.minimum(token + _NEAR_TOKENS, last)],
@@ -231,11 +242,12 @@ def _words(text: str) -> set[str]:
 
 
 def _context_shares(contexts: ContextTable) -> dict[str, float]:
-    """Return the share of contexts in which each word stands."""
+    """Return the share of contexts in which each word stands; of many contexts, that of some spread over them."""
     counts: Counter[str] = Counter()
-    for text in contexts.text:
-        counts.update(_words(text))
-    return {word: count / len(contexts) for word, count in counts.items()}
+    numbers = range(0, len(contexts), -(-len(contexts) // _COUNTED_CONTEXTS) or 1)
+    for number in numbers:
+        counts.update(_words(contexts.text[number]))
+    return {word: count / len(numbers) for word, count in counts.items()}
 
 
 def _largest(weights: dict[str, float], total: float = 1.0) -> Shares:

@@ -18,13 +18,13 @@ from celery import shared_task
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from features.holds import holding_run
+from features.holds import at_work
 from features.models import Dictionary, Feature
 from inference import streams
 from inference.errors import Conflict, FacetError, NotFound, Unavailable
 from inference.serving import DictionarySpec, Engine, ModelSpec, Scales
 from inference.tasks import process
-from inference.tasks.runs import working
+from inference.tasks.runs import crew_of, working
 
 QUEUE = "engine"
 END_SECONDS = 60.0
@@ -73,12 +73,12 @@ def generate(job: str, payload: dict[str, Any]) -> None:
 
 @shared_task(name="inference.tasks.run", acks_late=True, reject_on_worker_lost=True)
 def run(run_id: int) -> None:
-    """Carry a run out, or leave it to the process that holds it."""
+    """Carry a run out, take part in one that is shared, or leave it to the process that holds it."""
     from features.jobs import work
 
-    with working(), holding_run(run_id) as held:
+    with working(), at_work(run_id) as held:
         if held:
-            work(run_id)
+            work(run_id, crew=crew_of(run_id))
         else:
             log.info("Run %s is held by another process.", run_id)
 

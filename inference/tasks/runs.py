@@ -13,10 +13,14 @@ from kombu.exceptions import OperationalError
 
 from features import services
 from features.holds import holding_run
-from features.models import Run
+from features.jobs import Crew
+from features.models import Run, Shard
+from inference import streams
+from inference.tasks import process
 
 RESCUE_SECONDS = 10.0
 IDLE_LOOKS = 2
+INVITED_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
 _busy = threading.Event()
@@ -53,9 +57,28 @@ def rescue_forever() -> None:
         pause.wait(RESCUE_SECONDS)
 
 
+def crew_of(run_id: int) -> Crew:
+    """Return this worker, and how it asks others to share a run."""
+
+    def workers() -> list[str]:
+        return list(streams.living_workers(process.valkey(), "batch"))
+
+    def invite(count: int) -> None:
+        # A moment later, so that it is not this process that takes its own invitation first.
+        for _ in range(count):
+            _send(run_id, countdown=INVITED_SECONDS)
+
+    return Crew(name=process.name(), workers=workers, invite=invite)
+
+
 def send_waiting_runs() -> list[int]:
-    """Send every run that waits or was lost and return their ids; one that is sent twice is built once."""
-    waiting = list(Run.objects.filter(state=Run.State.QUEUED).order_by("id").values_list("id", flat=True))
+    """Send every run that waits, was lost, or has shards to give, and return their ids.
+
+    Sending twice does no harm: a run that is not shared is carried out once, and a shard is made once.
+    """
+    waiting = Run.objects.filter(state=Run.State.QUEUED)
+    waiting |= Run.objects.filter(state=Run.State.RUNNING, shards__state=Shard.State.WAITING)
+    waiting = list(waiting.order_by("id").values_list("id", flat=True).distinct())
     for run_id in waiting:
         _send(run_id)
     return waiting + rescue_lost_runs()
@@ -73,7 +96,7 @@ def rescue_lost_runs() -> list[int]:
     return rescued
 
 
-def _send(run_id: int) -> None:
+def _send(run_id: int, countdown: float | None = None) -> None:
     from inference.tasks import run
 
-    run.apply_async(args=[run_id], queue="batch")
+    run.apply_async(args=[run_id], queue="batch", countdown=countdown)

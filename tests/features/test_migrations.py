@@ -20,6 +20,7 @@ def test_what_grows_is_partitioned_from_the_first(db):
         "features_feature": "LIST (dictionary_id)",
         "features_example": "LIST (dictionary_id)",
         "features_context": "LIST (tokenization_id)",
+        "features_tokenfeature": "LIST (dictionary_id)",
     }
 
 

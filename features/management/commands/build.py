@@ -22,14 +22,27 @@ class Command(FacetCommand):
         parser.add_argument("--corpus", default="", help="a corpus (default: the only one there is)")
         parser.add_argument("--tokens", type=int, default=N_TOKENS, help=f"tokens to read (default: {N_TOKENS:,})")
         parser.add_argument("--context-size", type=int, default=None, help="tokens in a context, BOS included")
+        parser.add_argument("--memory", type=float, default=None, help="gigabytes that each worker may take")
         parser.add_argument("--inline", action="store_true", help="build in this process, without a worker")
 
     def handle(
-        self, *, source: list[str], corpus: str, tokens: int, context_size: int | None, inline: bool, **_: Any
+        self,
+        *,
+        source: list[str],
+        corpus: str,
+        tokens: int,
+        context_size: int | None,
+        memory: float | None,
+        inline: bool,
+        **_: Any,
     ) -> None:
         dictionaries = [dictionary for address in source for dictionary in named_dictionaries(address)]
         run_id = services.runs.create_build(
-            dictionaries=dictionaries, corpus=corpus, n_tokens=tokens, context_size=context_size
+            dictionaries=dictionaries,
+            corpus=corpus,
+            n_tokens=tokens,
+            context_size=context_size,
+            memory=None if memory is None else round(memory * 1e9),
         )
         if inline:
             for line in carry_out_here(run_id).log:

@@ -21,9 +21,9 @@ TEXT = "\n".join(
 def test_every_feature_has_one_and_always_the_same(result, setting):
     vocabulary = setting.model.vocabulary()
     for board in result.dashboards.values():
-        explanations = explain(board, vocabulary, result.contexts)
+        explanations = list(explain(board, vocabulary, result.contexts))
         assert len(explanations) == board.n_features
-        assert explanations == explain(board, vocabulary, result.contexts)
+        assert explanations == list(explain(board, vocabulary, result.contexts))
         for feature, explanation in enumerate(explanations):
             assert explanation.text
             assert len(explanation.text) < 80
@@ -74,7 +74,7 @@ def test_planted_features_are_named_by_their_token(planted, setting):
 
 def test_planted_features_see_their_surroundings(planted, setting):
     _, outcome = planted
-    explanations = explain(outcome.dashboards["planted"], setting.model.vocabulary(), outcome.contexts)
+    explanations = list(explain(outcome.dashboards["planted"], setting.model.vocabulary(), outcome.contexts))
     of_self = explanations[0].evidence
     assert of_self["line"][0][0] == "def"
     assert of_self["left"][0][0] == "("

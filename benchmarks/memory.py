@@ -1,0 +1,143 @@
+"""The law by which a build's memory grows: its peak at several numbers of tokens and of features, each in a process.
+
+The peak is what the process holds for itself (RssAnon), sampled; pages of files that are mapped can be taken back by
+the system and are told apart. The exponent is that of the least-squares line through the logarithms.
+`python -m benchmarks.memory TOKENS FEATURES BYTES` measures one build of any size, within a budget of BYTES.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from benchmarks import weights
+from benchmarks.harness import Result
+from inference.dashboards.budget import peak_bytes, resident_bytes
+from inference.dashboards.passes import Pass
+from inference.dictionaries import load_dictionary
+
+TOKENS = (100_000, 200_000, 400_000)
+FEATURES = (4096, 8192, 16_384)
+BUDGET = 4 * 1024**3
+_K = 32
+_MOMENT_SECONDS = 0.02
+
+
+def run() -> list[Result]:
+    """Measure peaks over tokens at a middling number of features, and over features at a middling number of tokens."""
+    tokens = {n: _measured(n, FEATURES[1], BUDGET) for n in TOKENS}
+    features = {n: tokens[TOKENS[1]] if n == FEATURES[1] else _measured(TOKENS[1], n, BUDGET) for n in FEATURES}
+    return [
+        _law("build_memory_by_tokens", tokens, TOKENS[-1], "an exponent of at most 0.1", 0.1),
+        _law("build_memory_by_features", features, TOKENS[1], "an exponent of at most 1", 1.0),
+    ]
+
+
+def _law(name: str, peaks: dict[int, dict], n: int, aim: str, most: float) -> Result:
+    sizes = np.array(list(peaks), dtype=float)
+    own = np.array([peak["own_bytes"] - peak["before_bytes"] for peak in peaks.values()], dtype=float)
+    exponent = float(np.polyfit(np.log(sizes), np.log(own), 1)[0])
+    return Result(
+        name=name,
+        value=round(exponent, 3),
+        unit="exponent",
+        aim=aim,
+        holds=exponent <= most,
+        peer="none",
+        peer_value=None,
+        n=n,
+        details={"peaks": {str(size): peak for size, peak in peaks.items()}, "budget_bytes": BUDGET},
+    )
+
+
+def _measured(n_tokens: int, n_features: int, budget: int) -> dict[str, int]:
+    command = [sys.executable, "-m", "benchmarks.memory", str(n_tokens), str(n_features), str(budget)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+class _Peak(threading.Thread):
+    """Samples what this process holds."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.highest = self.now = resident_bytes()
+
+    def run(self) -> None:
+        while True:
+            self.now = resident_bytes()
+            self.highest = max(self.highest, self.now)
+            time.sleep(_MOMENT_SECONDS)
+
+
+def _build(n_tokens: int, n_features: int, budget: int) -> dict[str, object]:
+    with tempfile.TemporaryDirectory(prefix="facet-memory-") as folder:
+        _make_dictionary(Path(folder) / "dictionary", n_features)
+        loaded = weights.load()
+        dictionaries = {"1-res-topk": load_dictionary(Path(folder) / "dictionary")}
+        before = resident_bytes()
+        peak = _Peak()
+        peak.start()
+        started, peaks = time.perf_counter(), {}
+        running = Pass(
+            loaded.model, dictionaries, weights.documents(), workdir=f"{folder}/work", n_tokens=n_tokens, memory=budget
+        )
+        steps = {
+            "read": running.read,
+            "encode": running.make_all,
+            "finish": lambda: [board.dead for board in running.finish(running.contexts())],
+        }
+        seconds = {}
+        for name, step in steps.items():
+            peak.highest = peak.now
+            began = time.perf_counter()
+            step()
+            seconds[name], peaks[name] = round(time.perf_counter() - began, 1), peak.highest
+        return {
+            "tokens": running.index.n_tokens,
+            "features": n_features,
+            "budget_bytes": budget,
+            "before_bytes": before,
+            "own_bytes": max(peaks.values()),
+            "own_bytes_by_step": peaks,
+            "with_mapped_files_bytes": peak_bytes(),
+            "seconds": round(time.perf_counter() - started, 1),
+            "seconds_by_step": seconds,
+            "disk_bytes": sum(path.stat().st_size for path in Path(folder, "work").rglob("*") if path.is_file()),
+            "weights": loaded.which,
+        }
+
+
+def _make_dictionary(folder: Path, n_features: int) -> None:
+    """Write a random TopK dictionary for the residual stream."""
+    generator = torch.Generator().manual_seed(0)
+    width = 192
+    w_dec_fd = torch.nn.functional.normalize(torch.randn(n_features, width, generator=generator), dim=1)
+    config = {
+        "architecture": "topk",
+        "k": _K,
+        "d_in": width,
+        "d_sae": n_features,
+        "dtype": "float32",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "rescale_acts_by_decoder_norm": False,
+        "metadata": {"model_name": "facet-demo", "hook_name": "blocks.1.hook_resid_post", "prepend_bos": True},
+    }
+    folder.mkdir()
+    zeros = {"b_enc": torch.zeros(n_features), "b_dec": torch.zeros(width)}
+    save_file({"W_enc": w_dec_fd.T.contiguous(), "W_dec": w_dec_fd, **zeros}, folder / "sae_weights.safetensors")
+    (folder / "cfg.json").write_text(json.dumps(config))
+
+
+if __name__ == "__main__":
+    print(json.dumps(_build(*map(int, sys.argv[1:4]))))

@@ -1,0 +1,1 @@
+"""What exports are tested with."""

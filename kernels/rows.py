@@ -43,8 +43,12 @@ class Best(NamedTuple):
 
 def scores(x_td: Tensor, w_fd: Tensor, b_f: Tensor) -> Tensor:
     """Return h_tf = x w + b, in float32 or the wider precision of the tensors."""
-    h_tf = functional.linear(x_td, w_fd, b_f)
-    return h_tf if h_tf.dtype == torch.float64 else h_tf.float()
+    return wide(functional.linear(x_td, w_fd, b_f))
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Return numbers in float32 at least, which NumPy knows."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def chunks(n_tokens: int, n_features: int) -> Iterator[slice]:

@@ -15,7 +15,7 @@ from kernels.encode_threshold import cpu, exact, reference
 from kernels.rows import Rows
 from kernels.screening import Screen
 
-__all__ = ["encode_threshold"]
+__all__ = ["encode_threshold", "keep_above"]
 
 
 def encode_threshold(
@@ -39,3 +39,8 @@ def encode(x_td: Tensor, w_fd: Tensor, b_f: Tensor, threshold_f: Tensor) -> Rows
 
         return triton.encode_threshold(x_td, w_fd, b_f, threshold_f)
     return (reference if x_td.is_cuda else cpu).encode_threshold(x_td, w_fd, b_f, threshold_f)
+
+
+def keep_above(h_tf: Tensor, threshold_f: Tensor) -> Rows:
+    """Return the entries above their threshold of pre-activations that are there already."""
+    return (reference if h_tf.is_cuda else cpu).keep_above(h_tf, threshold_f)

@@ -9,21 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.rows import Rows, chunks, count_not_finite, joined, places_to_rows, row_ends, scores
+from kernels.rows import Rows, chunks, count_not_finite, joined, places_to_rows, row_ends, scores, wide
 
 
 def encode_threshold(x_td: Tensor, w_fd: Tensor, b_f: Tensor, threshold_f: Tensor) -> Rows:
     """Return the pre-activations above their threshold."""
-    threshold = threshold_f.to(torch.promote_types(threshold_f.dtype, torch.float32)).numpy()
-    parts = [_encode(x_td[chunk], w_fd, b_f, threshold) for chunk in chunks(len(x_td), len(b_f))]
-    return joined(parts) if parts else _encode(x_td, w_fd, b_f, threshold)
+    parts = [keep_above(scores(x_td[chunk], w_fd, b_f), threshold_f) for chunk in chunks(len(x_td), len(b_f))]
+    return joined(parts) if parts else keep_above(scores(x_td, w_fd, b_f), threshold_f)
 
 
-def _encode(x_td: Tensor, w_fd: Tensor, b_f: Tensor, threshold: np.ndarray) -> Rows:
-    h_tf = scores(x_td, w_fd, b_f)
-    places = torch.from_numpy(np.flatnonzero(h_tf.numpy() > threshold))
+def keep_above(h_tf: Tensor, threshold_f: Tensor) -> Rows:
+    """Return the entries above their threshold."""
+    h_tf = wide(h_tf)
+    places = torch.from_numpy(np.flatnonzero(h_tf.numpy() > wide(threshold_f).numpy()))
     indptr, indices_n = places_to_rows(places.numpy(), tuple(h_tf.shape))
-    return Rows(indptr, indices_n, h_tf.view(-1)[places], count_not_finite(h_tf))
+    return Rows(indptr, indices_n, h_tf.reshape(-1)[places], count_not_finite(h_tf))
 
 
 def candidates(x_te: Tensor, w_fe: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from kernels.encode_topk import cpu, exact, reference
 from kernels.rows import Best
 from kernels.screening import Screen
 
-__all__ = ["encode_topk"]
+__all__ = ["encode_topk", "keep_best"]
 
 
 def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int, *, screen: Screen | None = None) -> Best:
@@ -34,3 +34,8 @@ def encode(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int) -> Best:
 
         return triton.encode_topk(x_td, w_fd, b_f, k)
     return (reference if x_td.is_cuda else cpu).encode_topk(x_td, w_fd, b_f, k)
+
+
+def keep_best(h_tf: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest of each row, largest first, and their indices, of pre-activations that are there already."""
+    return h_tf.topk(k, dim=1) if h_tf.is_cuda else cpu.select(h_tf, k)

@@ -36,22 +36,24 @@ def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int) -> Best:
 
 
 def select(h_tf: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return `h_tf.topk(k)`, without NaN in h_tf."""
+    """Return `h_tf.topk(k)`."""
     n_tokens, n_features = h_tf.shape
     n_groups = n_features // _GROUP
-    if h_tf.numel() < _WORTH_A_FLOOR or n_groups < 2 * k:
+    if h_tf.numel() < _WORTH_A_FLOOR or n_groups < 2 * k or h_tf.dtype not in (torch.float32, torch.float64):
         return h_tf.topk(k, dim=1)
     # Groups of features far apart, so that maxima are taken of whole rows of numbers at a time.
-    highest_tg = h_tf[:, : n_groups * _GROUP].view(n_tokens, _GROUP, n_groups).amax(1)
+    highest_tg = h_tf[:, : n_groups * _GROUP].reshape(n_tokens, _GROUP, n_groups).amax(1)
     floor_t1 = highest_tg.topk(k, dim=1).values[:, -1:]
     places = np.flatnonzero(h_tf.numpy() >= floor_t1.numpy())
     indptr, indices_n = places_to_rows(places, (n_tokens, n_features))
     counts_t = indptr.diff()
+    if int(counts_t.min()) < k:  # only where there is NaN
+        return h_tf.topk(k, dim=1)
     place_n = torch.arange(len(places)) - indptr[:-1].repeat_interleave(counts_t)
     token_n = torch.arange(n_tokens).repeat_interleave(counts_t)
     values_tc = h_tf.new_full((n_tokens, int(counts_t.max())), -torch.inf)
     indices_tc = torch.zeros(values_tc.shape, dtype=torch.int64)
-    values_tc[token_n, place_n] = h_tf.view(-1)[torch.from_numpy(places)]
+    values_tc[token_n, place_n] = h_tf.reshape(-1)[torch.from_numpy(places)]
     indices_tc[token_n, place_n] = indices_n
     values_tk, places_tk = values_tc.topk(k, dim=1)
     return values_tk, indices_tc.gather(1, places_tk)

@@ -97,6 +97,8 @@ def test_a_floor_selects_what_a_sort_does(poisoned):
     torch.testing.assert_close(values_tk, h_tf.topk(40, dim=1).values, rtol=0, atol=0)
     torch.testing.assert_close(h_tf.gather(1, indices_tk), values_tk, rtol=0, atol=0)
     assert all(len(set(row)) == 40 for row in indices_tk[:9].tolist())
+    h_tf[3] = torch.nan
+    torch.testing.assert_close(cpu.select(h_tf, 40)[0], h_tf.topk(40, dim=1).values, equal_nan=True, rtol=0, atol=0)
 
 
 def test_rows_that_the_bounds_do_not_prove_are_computed_again(device):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
 from kernels.encode_features import encode_features
-from kernels.encode_threshold import encode_threshold
+from kernels.encode_threshold import encode_threshold, keep_above
 from kernels.screening import Screen
 
 
@@ -34,7 +34,8 @@ class JumpReLU:
         return SparseActivations(rows.indptr, rows.indices_n, rows.values_n.to(x_td.dtype), len(b_enc_f))
 
     def activate(self, h_tf: Tensor) -> SparseActivations:
-        return SparseActivations.from_mask(h_tf, h_tf > self.threshold_f)
+        rows = keep_above(h_tf, self.threshold_f)
+        return SparseActivations(rows.indptr, rows.indices_n, rows.values_n.to(h_tf.dtype), h_tf.shape[1])
 
     def encode_features(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor, indices_m: Tensor) -> Tensor:
         return encode_features(x_td, w_enc_fd, b_enc_f, indices_m, self.threshold_f[indices_m])

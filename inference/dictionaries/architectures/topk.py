@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
-from kernels.encode_topk import encode_topk
+from kernels.encode_topk import encode_topk, keep_best
 from kernels.screening import Screen
 
 FIRST_RIVALS = 64
@@ -33,7 +33,7 @@ class TopK:
         return SparseActivations.from_topk(best.values_tk.to(x_td.dtype), best.indices_tk, len(b_enc_f))
 
     def activate(self, h_tf: Tensor) -> SparseActivations:
-        return SparseActivations.from_topk(*h_tf.topk(self.k, dim=1), h_tf.shape[1])
+        return SparseActivations.from_topk(*keep_best(h_tf, self.k), h_tf.shape[1])
 
     def encode_features(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor, indices_m: Tensor) -> Tensor:
         """Return the chosen activations, computing rivals only until k of them beat each chosen feature of a token.

@@ -88,7 +88,7 @@ class Engine:
         """Return the dictionary, loading it and checking that it fits the model if it is not held."""
 
         def load() -> Dictionary:
-            dictionary = load_dictionary(spec.path, device=model.device, dtype="float32")
+            dictionary = load_dictionary(spec.path, device=model.device, dtype="float32", model=model)
             _check_digest(spec.source, spec.path, registered=spec.sha256, found=dictionary.config.sha256)
             check_fit(
                 dictionary.config,

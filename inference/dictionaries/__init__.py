@@ -15,6 +15,7 @@ from inference.dictionaries.hub import local_path
 
 if TYPE_CHECKING:
     from inference.dictionaries.dictionary import Dictionary
+    from inference.language_models import LanguageModel
 
 __all__ = [
     "DictionaryConfig",
@@ -28,11 +29,15 @@ __all__ = [
 ]
 
 
-def load_dictionary(path: str | Path, *, device: object = None, dtype: str = "float32") -> Dictionary:
+def load_dictionary(
+    path: str | Path, *, device: object = None, dtype: str = "float32", model: LanguageModel | None = None
+) -> Dictionary:
     """Load a dictionary from its folder, or from a file in that folder, in any layout of `formats`.
+
+    `model` is the one that it is to run on: some read what another package had shifted in it.
 
     Raises what `read_config` does, and DamagedDictionary that names the file and the tensor.
     """
     from inference.dictionaries.dictionary import load
 
-    return load(read_config(path), device=device, dtype=dtype)
+    return load(read_config(path), device=device, dtype=dtype, model=model)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ from inference.dictionaries.formats.tensors import read_tensors
 from inference.dictionaries.normalization import denormalize, normalize
 from inference.dictionaries.sparse import SparseActivations
 from inference.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from inference.language_models import LanguageModel
 
 
 class UnknownFeature(NotFound):
@@ -164,9 +167,19 @@ class Dictionary:
         return indices_m
 
 
-def load(config: DictionaryConfig, *, device: object = None, dtype: str = "float32") -> Dictionary:
-    """Read the weights of a config onto a device; raise DamagedDictionary where they are not finite."""
-    folded = fold(config, read_tensors(config))
+def load(
+    config: DictionaryConfig, *, device: object = None, dtype: str = "float32", model: LanguageModel | None = None
+) -> Dictionary:
+    """Read the weights of a config onto a device; raise DamagedDictionary where they are not finite.
+
+    A dictionary of attention outputs that TransformerLens had shifted takes the model's own; without it, shifted ones.
+    """
+    stored = read_tensors(config)
+    if model is not None and config.options.get("value_biases"):
+        from inference.dictionaries.value_shift import value_shift
+
+        stored["mean_d"] = value_shift(model, config.hook_in)
+    folded = fold(config, stored)
     to = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tensors = {name: tensor.to(to, getattr(torch, dtype)) for name, tensor in folded.items()}
     return Dictionary(

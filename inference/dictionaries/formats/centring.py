@@ -9,9 +9,19 @@ from __future__ import annotations
 
 import re
 
+from inference.hook_points import parse
+
 CENTRED_MODELS = re.compile(r"gpt-?2|gpt-?neo|pythia|opt-|gelu-|solu-|phi", re.IGNORECASE)
 CENTRED_SITES = ("hook_embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
+VALUE_BIASES = (
+    "Beside its model, what TransformerLens takes out of attention's outputs by moving the values' biases is taken out."
+)
 CENTRED = "Inputs are centred: it was trained on a model whose writing weights TransformerLens had centred."
+
+
+def shifts(model_name: str, hook_name: str) -> bool:
+    """Return whether moving the values' biases changes what a hook point of this model holds."""
+    return bool(CENTRED_MODELS.search(model_name)) and parse(hook_name).site == "attn.hook_z"
 
 
 def changes(model_name: str, hook_name: str) -> bool:

@@ -43,11 +43,9 @@ def read_config(place: Place) -> DictionaryConfig:
     model_name = str(cfg.get("model_name") or cfg.get("model") or ("gpt2" if "act_name" in cfg else "gelu-1l"))
     hook_in = _hook_point(cfg)
     normalize, said = centring.normalization("none", model_name, hook_in, place.overrides.get("centred"))
-    if hook_in.endswith("hook_z") and centring.CENTRED_MODELS.search(model_name):
-        said = [
-            "TransformerLens moves the values' biases of this model elsewhere, which shifts hook_z by a constant: the "
-            "shift is not applied."
-        ]
+    shifted = place.overrides.get("centred") is not False and centring.shifts(model_name, hook_in)
+    if shifted:
+        said = [centring.VALUE_BIASES]
     return place.describe(
         weights,
         format="neel_nanda",
@@ -56,6 +54,7 @@ def read_config(place: Place) -> DictionaryConfig:
         tensors=TENSORS,
         hook_in=hook_in,
         normalize=normalize,
+        options={"value_biases": True} if shifted else {},
         subtract_output_bias=True,
         model_name=model_name,
         context_size=cfg.get("seq_len"),

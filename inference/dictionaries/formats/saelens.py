@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from inference.dictionaries.config import DictionaryConfig, UnsupportedDictionary
-from inference.dictionaries.formats import centring
+from inference.dictionaries.formats import centring, temporal_saes
 from inference.dictionaries.formats.names import hook_point
 from inference.dictionaries.formats.place import Place, Verdict, no, yes
 from inference.dictionaries.formats.tensors import present
@@ -32,6 +32,7 @@ ARCHITECTURES = {
     "skip_transcoder": "relu",
     "jumprelu_transcoder": "jumprelu",
     "jumprelu_skip_transcoder": "jumprelu",
+    "temporal": "temporal",
 }
 NORMALIZATIONS = {
     None: "none",
@@ -40,6 +41,7 @@ NORMALIZATIONS = {
     "layer_norm": "layer_norm",
     "constant_norm_rescale": "constant_norm_rescale",
     "expected_average_only_in": "none",
+    "constant_scalar_rescale": "none",
     True: "none",
 }
 # Older names of entries of the config.
@@ -86,6 +88,7 @@ def read_config(place: Place) -> DictionaryConfig:
     centred = _centred(place, metadata, hook_in, hook_out, normalize)
     if centred == centring.CENTRED:
         normalize = "centred"
+    shifted = _shifted(place, metadata, hook_in)
     weights = place.weights(WEIGHTS)
     tensors = _tensors(place, cfg, name, architecture, weights)
     d_in, d_sae = _count(place, cfg, "d_in"), _count(place, cfg, "d_sae")
@@ -99,17 +102,22 @@ def read_config(place: Place) -> DictionaryConfig:
         d_in=d_in,
         d_out=_count(place, cfg, "d_out") if cfg.get("d_out") else d_in,
         n_features=d_sae,
-        k=_k(place, cfg, d_sae) if "topk" in architecture else None,
+        k=_k(place, cfg, d_sae) if "topk" in architecture or _competes(architecture, cfg) else None,
         normalize=normalize,
         subtract_output_bias=bool(cfg.get("apply_b_dec_to_input", True)) and hook_out == hook_in,
         scale_by_decoder_norm="topk" in architecture and bool(cfg.get("rescale_acts_by_decoder_norm", False)),
-        options=_pursuit(cfg) if architecture == "matching_pursuit" else {},
+        options=_options(place, weights, cfg, architecture) | ({"value_biases": True} if shifted else {}),
+        **(_scale(place, cfg) if mode == "constant_scalar_rescale" else {}),
         group_sizes=_group_sizes(metadata),
         model_name=str(metadata.get("model_name") or ""),
         prepend_bos=bool(metadata.get("prepend_bos", True)),
         context_size=metadata.get("context_size"),
         metadata={"architecture": name, **(cfg.get("metadata") or {})},
-        evidence=(*_evidence(cfg, metadata, mode), *([centred] if centred else [])),
+        evidence=(
+            *_evidence(cfg, metadata, mode),
+            *([centred] if centred else []),
+            *([centring.VALUE_BIASES] if shifted else []),
+        ),
     )
 
 
@@ -148,6 +156,13 @@ def _centred(place: Place, metadata: dict[str, Any], hook_in: str, hook_out: str
     return centring.CENTRED
 
 
+def _shifted(place: Place, metadata: dict[str, Any], hook_in: str) -> bool:
+    """Return whether TransformerLens had moved the values' biases, which it does unless told not to when it centres."""
+    kwargs = metadata.get("model_from_pretrained_kwargs") or {}
+    told = place.overrides.get("centred", kwargs.get("fold_value_biases", kwargs.get("center_writing_weights")))
+    return bool(told) and centring.shifts(str(metadata.get("model_name") or ""), hook_in)
+
+
 def _tensors(place: Place, cfg: dict, name: str, architecture: str, weights: Weights) -> dict[str, str]:
     """Return which tensor is what for an architecture; raise DamagedDictionary for one of another architecture."""
     mapping = {canonical: TENSORS[canonical] for canonical in ("w_enc_fd", "b_enc_f", "w_dec_fo", "b_out_o")}
@@ -158,6 +173,12 @@ def _tensors(place: Place, cfg: dict, name: str, architecture: str, weights: Wei
         mapping = {"w_enc_fd": "W_dec", "w_dec_fo": "W_dec", "b_out_o": "b_dec"}
         if not cfg.get("apply_b_dec_to_input", True):
             del mapping["b_out_o"]
+    if architecture == "temporal":
+        tied = bool(cfg.get("tied_weights", True))
+        mapping = {"w_enc_fd": "W_dec" if tied else "W_enc.T", "w_dec_fo": "W_dec"}
+        if not tied or cfg.get("apply_b_dec_to_input", True):
+            mapping["b_out_o"] = "b_dec"
+        mapping |= temporal_saes.attention_tensors(weights, cfg)
     if architecture == "jumprelu":
         canonical = "log_threshold_f" if "log_threshold" in weights else "threshold_f"
         mapping[canonical] = TENSORS[canonical]
@@ -212,8 +233,28 @@ def _count(place: Place, cfg: dict[str, Any], key: str) -> int:
     return value
 
 
+def _competes(architecture: str, cfg: dict[str, Any]) -> bool:
+    """Return whether the novel codes of a temporal SAE compete."""
+    return architecture == "temporal" and cfg.get("sae_diff_type", "topk") == "topk" and bool(cfg.get("kval_topk"))
+
+
+def _scale(place: Place, cfg: dict[str, Any]) -> dict[str, float]:
+    """Return a temporal SAE's factor of inputs, by which outputs are divided."""
+    scale = cfg.get("activation_normalization_factor", 1.0)
+    if cfg.get("architecture") != "temporal" or not isinstance(scale, int | float) or not scale > 0:
+        raise damaged(place.folder / CONFIG, f"activation_normalization_factor is {scale!r}")
+    return {"input_scale": float(scale), "output_scale": float(scale)}
+
+
+def _options(place: Place, weights: Weights, cfg: dict[str, Any], architecture: str) -> dict[str, Any]:
+    if architecture == "temporal":
+        return temporal_saes.attention_facts(place, weights, cfg)["options"]
+    return _pursuit(cfg) if architecture == "matching_pursuit" else {}
+
+
 def _k(place: Place, cfg: dict[str, Any], d_sae: int) -> int:
-    k = _count(place, cfg if "k" in cfg else cfg.get("activation_fn_kwargs", {}), "k")
+    key = "kval_topk" if cfg.get("architecture") == "temporal" else "k"
+    k = _count(place, cfg if key in cfg else cfg.get("activation_fn_kwargs", {}), key)
     if k > d_sae:
         raise damaged(place.folder / CONFIG, f"k is {k} with {d_sae} features")
     return k

@@ -255,20 +255,49 @@ def decode_clt(folder: Path, draw: Draw, name: str, *, tying: str = "none", skip
     return Written(path=Path(f"{folder}#{LAYER}"), encode=encode, decode=decode, facts=facts)
 
 
-@case("temporal_saes", "temporal")
-def temporal_saes(
-    folder: Path, draw: Draw, name: str, *, tied: bool = True, kind: str = "topk", n_layers: int = 2
-) -> Written:
-    path, n_heads, width = folder / "layer_12" / "temporal", 3, 21
-    stored = {"D": draw.decoder(), "b": draw.bias(D)}
-    if not tied:
-        stored["E"] = draw.normal(D, F)
+def attention(draw: Draw, n_layers: int, width: int) -> dict[str, Tensor]:
+    """Return the attention layers of a temporal SAE."""
+    stored = {}
     for layer in range(n_layers):
         for key, rows in (("k_ctx", width), ("q_target", width), ("v_ctx", F), ("c_proj", F)):
             stored[f"attn_layers.{layer}.{key}.weight"] = draw.normal(rows, F, scale=2 * F**-0.5)
             stored[f"attn_layers.{layer}.{key}.bias"] = draw.bias(rows)
-    w = save(path / "latest_ckpt.safetensors", stored)
-    scale = 0.4
+    return stored
+
+
+def explained(
+    r_td: Tensor, w: dict[str, Tensor], d_fd: Tensor, e_df: Tensor, *, n_layers: int, n_heads: int
+) -> tuple[Tensor, Tensor]:
+    """Return what features see of a sequence, before they compete, and the codes that its past predicts."""
+    total_tf = torch.zeros(len(r_td), F).double()
+    for layer in range(n_layers):
+        linear = {
+            key: (w[f"attn_layers.{layer}.{key}.weight"], w[f"attn_layers.{layer}.{key}.bias"])
+            for key in ("k_ctx", "q_target", "v_ctx", "c_proj")
+        }
+        z_tf = (r_td @ e_df / (4 * D)).relu()
+        before_tf = torch.cat([torch.zeros_like(z_tf[:1]), z_tf[:-1]])
+        query, key, value = (
+            (s_tf @ linear[name][0].T + linear[name][1]).unflatten(1, (n_heads, -1)).transpose(0, 1)
+            for name, s_tf in (("q_target", z_tf), ("k_ctx", before_tf), ("v_ctx", before_tf))
+        )
+        scores = query @ key.mT / query.shape[-1] ** 0.5
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        seen_tf = (scores.masked_fill(later, -torch.inf).softmax(-1) @ value).transpose(0, 1).flatten(1)
+        p_tf = (seen_tf @ linear["c_proj"][0].T + linear["c_proj"][1]).relu()
+        written_td = p_tf @ d_fd
+        share_t1 = (written_td * r_td).sum(1, keepdim=True) / (written_td.norm(dim=1, keepdim=True) + 1e-6) ** 2
+        total_tf, r_td = total_tf + share_t1 * p_tf, r_td - share_t1 * written_td
+    return (r_td @ e_df / (4 * D)).relu(), total_tf
+
+
+@case("temporal_saes", "temporal")
+def temporal_saes(
+    folder: Path, draw: Draw, name: str, *, tied: bool = True, kind: str = "topk", n_layers: int = 2
+) -> Written:
+    path, n_heads, scale = folder / "layer_12" / "temporal", 3, 0.4
+    stored = {"D": draw.decoder(), "b": draw.bias(D)} | ({} if tied else {"E": draw.normal(D, F)})
+    w = save(path / "latest_ckpt.safetensors", stored | attention(draw, n_layers, F // 5))
     sae = {
         "exp_factor": F / D,
         "n_heads": n_heads,
@@ -282,36 +311,37 @@ def temporal_saes(
     conf = {"llm": {"dimin": D}, "sae": sae, "data": {"dtype": "float32"}}
     (path / "conf.yaml").write_text(yaml.safe_dump(conf))
 
-    def explained(x_td: Tensor) -> tuple[Tensor, Tensor]:
+    def seen(x_td: Tensor) -> tuple[Tensor, Tensor]:
         e_df = w["D"].T if tied else w["E"]
-        r_td, total_tf = x_td * scale - w["b"], 0
-        for layer in range(n_layers):
-            linear = {
-                key: (w[f"attn_layers.{layer}.{key}.weight"], w[f"attn_layers.{layer}.{key}.bias"])
-                for key in ("k_ctx", "q_target", "v_ctx", "c_proj")
-            }
-            z_tf = (r_td @ e_df / (4 * D)).relu()
-            before_tf = torch.cat([torch.zeros_like(z_tf[:1]), z_tf[:-1]])
-            query, key, value = (
-                (s_tf @ linear[name][0].T + linear[name][1]).unflatten(1, (n_heads, -1)).transpose(0, 1)
-                for name, s_tf in (("q_target", z_tf), ("k_ctx", before_tf), ("v_ctx", before_tf))
-            )
-            scores = query @ key.mT / query.shape[-1] ** 0.5
-            later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-            seen_tf = (scores.masked_fill(later, -torch.inf).softmax(-1) @ value).transpose(0, 1).flatten(1)
-            p_tf = (seen_tf @ linear["c_proj"][0].T + linear["c_proj"][1]).relu()
-            written_td = p_tf @ w["D"]
-            length_t1 = written_td.norm(dim=1, keepdim=True) + 1e-6
-            share_t1 = (written_td * r_td).sum(1, keepdim=True) / length_t1**2
-            total_tf, r_td = total_tf + share_t1 * p_tf, r_td - share_t1 * written_td
-        h_tf = (r_td @ e_df / (4 * D)).relu()
-        return top(h_tf, K) if kind == "topk" else h_tf, total_tf
+        return explained(x_td * scale - w["b"], w, w["D"], e_df, n_layers=n_layers, n_heads=n_heads)
+
+    def encode(x_td: Tensor) -> Tensor:
+        return top(seen(x_td)[0], K) if kind == "topk" else seen(x_td)[0]
 
     def decode(a_tf: Tensor, x_td: Tensor) -> Tensor:
-        return ((a_tf + explained(x_td)[1]) @ w["D"] + w["b"]) / scale
+        return ((a_tf + seen(x_td)[1]) @ w["D"] + w["b"]) / scale
 
     facts = {"hook_in": "blocks.12.hook_resid_post", "is_sequential": True, "k": K if kind == "topk" else None}
-    return Written(path=path, encode=lambda x_td: explained(x_td)[0], decode=decode, facts=facts)
+    return Written(path=path, encode=encode, decode=decode, facts=facts)
+
+
+@case("saelens", "temporal")
+def saelens_temporal(folder: Path, draw: Draw, name: str) -> Written:
+    scale = 0.4
+    stored = {"W_dec": draw.decoder(), "W_enc": draw.normal(D, F), "b_dec": draw.bias(D)}
+    w = save(folder / "sae_weights.safetensors", stored | attention(draw, 1, F // 5))
+    cfg = {"architecture": name, "d_in": D, "d_sae": F, "tied_weights": False, "n_heads": 3, "n_attn_layers": 1}
+    cfg |= {"sae_diff_type": "topk", "kval_topk": K, "bottleneck_factor": 5, "activation_normalization_factor": scale}
+    cfg |= {"normalize_activations": "constant_scalar_rescale", "metadata": {"hook_name": "blocks.1.hook_resid_post"}}
+    write_json(folder / "cfg.json", cfg)
+
+    def seen(x_td: Tensor) -> tuple[Tensor, Tensor]:
+        return explained(x_td * scale - w["b_dec"], w, w["W_dec"], w["W_enc"], n_layers=1, n_heads=3)
+
+    def decode(a_tf: Tensor, x_td: Tensor) -> Tensor:
+        return ((a_tf + seen(x_td)[1]) @ w["W_dec"] + w["b_dec"]) / scale
+
+    return Written(path=folder, encode=lambda x_td: top(seen(x_td)[0], K), decode=decode, facts={"is_sequential": True})
 
 
 VARIANTS: dict[str, Case] = {

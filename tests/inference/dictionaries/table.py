@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from inference.dictionaries.formats import FORMATS
+from tests.inference.dictionaries import test_oracles
 from tests.inference.dictionaries.test_oracles import CONVERTED, ORACLES
 from tests.interop import generated
 
@@ -52,14 +53,14 @@ NOT_READ = """
 `batch_rule` to let features compete across the tokens that are encoded together, as in training; `dict_class`, for
 files of dictionary_learning, InterPLM and overcomplete that may be two things; `centred`, whether TransformerLens had
 centred the weights of the model that a dictionary was trained on, as for GPT-2's `res-jb`. Where a config says so
-itself, or the file does, inputs are centred.
+itself, or the file does, inputs are centred; and attention outputs, loaded beside their model, are shifted by what
+TransformerLens takes out of them when it moves the values' biases.
 
 ## Not read
 
 SAELens before version 3 and transcoder_circuits as published: pickles of their own classes, which are refused; saved
 again with a plain `cfg` they are `checkpoint`. overcomplete's encoders of more than one product, its OMPSAE and QSAE.
-Multi-layer SAEs behind a tuned lens. Attention outputs of GPT-2 (`neel_nanda`) are read without the constant that
-TransformerLens' folding of the values' biases shifts them by. Nothing is known to be published for feature choice,
+Multi-layer SAEs behind a tuned lens. Nothing is known to be published for feature choice,
 mutual choice, KronSAE, gradient, variational and codebook dictionaries: `plain` is for those.
 """
 
@@ -79,6 +80,8 @@ def page() -> str:
 
 def oracle_of(layout: str, name: str) -> str:
     """Return the test that compares what a layout calls so with its package; empty where there is none."""
+    if hasattr(test_oracles, own := f"test_{layout}_{name}"):
+        return own
     if (layout, name) in CONVERTED:
         return "test_publications_that_saelens_converts"
     if name in ORACLES.get(layout, ()):

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from inference.dictionaries import load_dictionary
 from inference.dictionaries.formats.centring import CENTRED_SITES
 from tests.inference.dictionaries.layouts import CASES, DICTIONARY_LEARNING, R1_SCALE, D, Draw, F
+from tests.inference.dictionaries.set_layouts import temporal_saes
 
 pytestmark = pytest.mark.interop
 
@@ -259,6 +260,77 @@ def test_publications_that_saelens_converts(tmp_path, monkeypatch, layout, name)
         y_to = theirs.decode(a_tf)
     dictionary = load_dictionary(written.path, device="cpu")
     assert_same(dictionary, x_td, a_tf, y_to)
+    assert dictionary.hook_in == theirs.cfg.metadata.hook_name
+
+
+def assert_same_sequences(dictionary, theirs, x_td, lengths):
+    """Assert that a temporal SAE gives what SAELens gives for each sequence, its predictions in reconstructions."""
+    with torch.inference_mode():
+        a_tf = torch.cat([theirs.encode(x_sd[None])[0] for x_sd in x_td.split(lengths)])
+        y_td = torch.cat([theirs(x_sd[None])[0] for x_sd in x_td.split(lengths)])
+    activations = dictionary.encode(x_td, lengths)
+    ours_tf = activations.dense()
+    assert 0 < (a_tf != 0).sum() < a_tf.numel()
+    assert torch.equal(ours_tf != 0, a_tf != 0)
+    assert float((ours_tf - a_tf).norm() / a_tf.norm()) < 1e-5
+    y_hat_td = dictionary.decode(activations, x_td, lengths)
+    assert float((y_hat_td - y_td).norm() / y_td.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kval_topk": 7},
+        {"sae_diff_type": "relu", "n_attn_layers": 2},
+        {"kval_topk": 7, "n_heads": 5, "apply_b_dec_to_input": False},
+        {"kval_topk": 7, "normalize_activations": "layer_norm"},
+    ],
+    ids=str,
+)
+def test_saelens_temporal(tmp_path, settings, tied):
+    pytest.importorskip("sae_lens", exc_type=ImportError)
+    from sae_lens.registry import get_sae_class
+    from sae_lens.saes.sae import SAEMetadata
+
+    sae_class, config_class = get_sae_class("temporal")
+    settings = {"n_heads": 3, "normalize_activations": "constant_scalar_rescale", **settings}
+    config = config_class(
+        d_in=24,
+        d_sae=105,
+        bottleneck_factor=7,
+        tied_weights=tied,
+        activation_normalization_factor=0.4,
+        metadata=SAEMetadata(hook_name="blocks.1.hook_resid_post"),
+        **settings,
+    )
+    sae = randomize(sae_class(config))
+    with torch.no_grad():
+        for layer in sae.attn_layers:
+            # Codes are small, and a prediction should not be made of biases alone.
+            layer.v_ctx.weight *= 30
+    sae.save_model(str(tmp_path))
+    assert_same_sequences(load_dictionary(tmp_path, device="cpu"), sae, inputs(24), [20, 41])
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_temporal_saes_temporal(tmp_path, monkeypatch, tied):
+    pytest.importorskip("sae_lens", exc_type=ImportError)
+    from sae_lens import SAE
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+
+    written = temporal_saes(tmp_path, Draw(torch.Generator().manual_seed(3)), "temporal", tied=tied)
+
+    def download(repo_id, filename, **_):
+        return str(tmp_path / filename)
+
+    monkeypatch.setattr(loaders, "hf_hub_download", download)
+    cfg, tensors, _ = loaders.NAMED_PRETRAINED_SAE_LOADERS["temporal"]("canrager/temporalSAEs", "layer_12/temporal")
+    theirs = SAE.from_dict(loaders.handle_config_defaulting(cfg))
+    theirs.process_state_dict_for_loading(tensors)
+    theirs.load_state_dict(tensors)
+    dictionary = load_dictionary(written.path, device="cpu")
+    assert_same_sequences(dictionary, theirs, inputs(D), [61])
     assert dictionary.hook_in == theirs.cfg.metadata.hook_name
 
 

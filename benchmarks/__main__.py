@@ -1,4 +1,5 @@
-"""Run benchmarks: `python -m benchmarks [NAME]`. Prints their JSON lines, then a table of aims."""
+"""Run benchmarks: `python -m benchmarks [NAME ...]`. Prints their JSON lines and a table of aims, and writes
+docs/benchmarks.md anew."""
 
 from __future__ import annotations
 
@@ -7,9 +8,20 @@ import sys
 
 from transformers.utils import logging
 
+from benchmarks import document
 from benchmarks.harness import Result, save
 
-NAMES = ("encode_features", "live_prompt", "build", "load_dictionary", "pages", "search")
+NAMES = (
+    "encode_features",
+    "live_prompt",
+    "build",
+    "build_tokens",
+    "scaling",
+    "load_dictionary",
+    "pages",
+    "search",
+    "storage",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -27,6 +39,7 @@ def main(arguments: list[str]) -> int:
         for result in measured:
             print(result.line(), flush=True)
         results += measured
+    document.write()
     _print_table(results)
     return 0
 

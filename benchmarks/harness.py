@@ -12,7 +12,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -67,16 +68,47 @@ def versions() -> dict[str, str]:
 
 def take_turns(sides: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 2) -> dict[str, float]:
     """Return the median seconds of each side, measured in alternation."""
+    return {name: statistics.median(seconds) for name, seconds in turns(sides, rounds=rounds, warm_up=warm_up).items()}
+
+
+def turns(
+    sides: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 2, turn_seconds: float = 0.0
+) -> dict[str, list[float]]:
+    """Return the seconds of each side in every round.
+
+    With `turn_seconds` a side runs again and again until its turn has lasted that long, and a round's number is the
+    mean of the turn. Without it a side that is done in microseconds is measured just after the other has emptied its
+    caches, and one pause of the scheduler outweighs it.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(warm_up + rounds):
         for name, run in sides.items():
-            started = time.perf_counter()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            started, count = time.perf_counter(), 0
+            while count == 0 or time.perf_counter() - started < turn_seconds:
+                run()
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                count += 1
             if number >= warm_up:
-                seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+                seconds[name].append((time.perf_counter() - started) / count)
+    return seconds
+
+
+def spread(seconds: list[float]) -> list[float]:
+    """Return the 20th percentile, the median and the 80th, in milliseconds."""
+    of_ten = statistics.quantiles(seconds, n=10, method="inclusive")
+    return [round(1000 * value, 4) for value in (of_ten[1], of_ten[4], of_ten[7])]
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads for the length of a block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _processor() -> str:

@@ -25,7 +25,7 @@ from inference.language_models import LanguageModel, load_language_model
 ROOT = Path(__file__).parent.parent
 STAND_INS = ROOT / ".local" / "benchmarks" / "weights"
 BOS = "<|endoftext|>"
-_WIDTH, _FEATURES, _K = 192, 2048, 32
+WIDTH, _FEATURES, _K = 192, 2048, 32
 _SOURCES = {
     "1-res-topk": ("topk", "blocks.1.hook_resid_post", None),
     "2-res-jump": ("jumprelu", "blocks.2.hook_resid_post", None),
@@ -36,11 +36,13 @@ _SOURCES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """A model with its dictionaries, and which weights these are."""
+    """A model with its dictionaries, where they lie, and which weights these are."""
 
     model: LanguageModel
     dictionaries: Mapping[str, Dictionary]
     which: str
+    model_folder: Path
+    dictionary_folders: Mapping[str, Path]
 
 
 def load() -> Weights:
@@ -74,8 +76,14 @@ def prompt(model: LanguageModel, n_tokens: int) -> str:
 
 
 def _loaded(model: Path, dictionaries: Path, which: str) -> Weights:
-    loaded = {path.parent.name: load_dictionary(path.parent) for path in sorted(dictionaries.glob("*/cfg.json"))}
-    return Weights(model=load_language_model(model, name="facet-demo"), dictionaries=loaded, which=which)
+    folders = {path.parent.name: path.parent for path in sorted(dictionaries.glob("*/cfg.json"))}
+    return Weights(
+        model=load_language_model(model, name="facet-demo"),
+        dictionaries={source: load_dictionary(folder) for source, folder in folders.items()},
+        which=which,
+        model_folder=model,
+        dictionary_folders=folders,
+    )
 
 
 def _make_model(folder: Path) -> None:
@@ -94,7 +102,7 @@ def _make_model(folder: Path) -> None:
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=256,
-        n_embd=_WIDTH,
+        n_embd=WIDTH,
         n_layer=4,
         n_head=4,
         bos_token_id=0,
@@ -106,16 +114,16 @@ def _make_model(folder: Path) -> None:
 
 def _make_dictionary(folder: Path, architecture: str, hook_in: str, hook_out: str | None, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    w_dec_fd = torch.nn.functional.normalize(torch.randn(_FEATURES, _WIDTH, generator=generator), dim=1)
+    w_dec_fd = torch.nn.functional.normalize(torch.randn(_FEATURES, WIDTH, generator=generator), dim=1)
     tensors = {
         "W_enc": w_dec_fd.T.contiguous(),
         "W_dec": w_dec_fd,
         "b_enc": torch.zeros(_FEATURES),
-        "b_dec": torch.zeros(_WIDTH),
+        "b_dec": torch.zeros(WIDTH),
     }
     config = {
         "architecture": architecture,
-        "d_in": _WIDTH,
+        "d_in": WIDTH,
         "d_sae": _FEATURES,
         "dtype": "float32",
         "apply_b_dec_to_input": hook_out is None,
@@ -129,7 +137,7 @@ def _make_dictionary(folder: Path, architecture: str, hook_in: str, hook_out: st
         # The residual stream of a random model is about 1.5 long at this depth: 32 of 2,048 projections exceed this.
         tensors["threshold"] = torch.full((_FEATURES,), 0.235)
     if hook_out is not None:
-        config |= {"d_out": _WIDTH}
+        config |= {"d_out": WIDTH}
         config["metadata"] |= {"hook_name_out": hook_out}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "sae_weights.safetensors")

@@ -1,0 +1,127 @@
+"""SAEDashboard's side of the build: run as a script, in its own environment, with one argument, a JSON file.
+
+It makes dashboards the way its Neuronpedia runner does (`sae_dashboard.neuronpedia`): the same layout, quantiles and
+batches of features, of tokens that it is given, and writes one JSON file per batch. Prints a line of JSON: seconds of
+each batch, from tokens and loaded weights to the file, and the peak memory of the process. Imports nothing of Facet.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def main(path: str) -> None:
+    spec = json.loads(Path(path).read_text())
+    import numpy as np
+    import torch
+    from sae_lens import SAE
+
+    torch.set_num_threads(spec["threads"])
+    torch.set_grad_enabled(False)
+    model = _model(Path(spec["model"]))
+    sae = SAE.load_from_disk(spec["dictionary"], device="cpu")
+    if sae.cfg.architecture() == "topk":
+        # SAEDashboard folds the decoder's norms and sae-lens refuses without this; the rows have length one, so that
+        # it changes nothing.
+        assert (sae.W_dec.norm(dim=1) - 1).abs().max() < 1e-2
+        sae.cfg.rescale_acts_by_decoder_norm = True
+    tokens = torch.from_numpy(np.load(spec["tokens"]).astype("int64"))
+    out = Path(spec["out"])
+    seconds = []
+    for number in range(spec["batches"]):
+        started = time.perf_counter()
+        size = spec["features_at_a_time"]
+        features = list(range(number * size, (number + 1) * size))
+        _batch(model, sae, tokens, features, spec, out / f"batch-{number}.json")
+        seconds.append(time.perf_counter() - started)
+    peak = 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+    sizes = sum(file.stat().st_size for file in out.glob("batch-*.json"))
+    print(json.dumps({"seconds": seconds, "peak_memory_bytes": peak, "bytes": sizes, "versions": _versions()}))
+
+
+def _model(folder: Path) -> Any:
+    """Load a GPT-2 from a folder as TransformerLens does, nothing folded: what dictionaries were trained on."""
+    import transformer_lens
+    from sae_lens import HookedSAETransformer
+    from transformer_lens import loading_from_pretrained as loading
+    from transformers import AutoTokenizer, GPT2LMHeadModel
+
+    module = GPT2LMHeadModel.from_pretrained(folder)
+    theirs = module.config
+    config = transformer_lens.HookedTransformerConfig(
+        n_layers=theirs.n_layer,
+        d_model=theirs.n_embd,
+        n_heads=theirs.n_head,
+        d_head=theirs.n_embd // theirs.n_head,
+        d_mlp=4 * theirs.n_embd,
+        d_vocab=theirs.vocab_size,
+        n_ctx=theirs.n_positions,
+        normalization_type="LN",
+        eps=theirs.layer_norm_epsilon,
+        act_fn="gelu_new",
+        original_architecture="GPT2LMHeadModel",
+        device="cpu",
+    )
+    weights = loading.get_pretrained_state_dict(str(folder), config, hf_model=module)
+    model = HookedSAETransformer(config, tokenizer=AutoTokenizer.from_pretrained(folder))
+    others = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
+    model.load_and_process_state_dict(weights, **dict.fromkeys(others, False))
+    return model.eval()
+
+
+def _batch(model: Any, sae: Any, tokens: Any, features: list[int], spec: dict[str, Any], path: Path) -> None:
+    from sae_dashboard.components_config import (
+        ActsHistogramConfig,
+        Column,
+        FeatureTablesConfig,
+        LogitsHistogramConfig,
+        LogitsTableConfig,
+        SequencesConfig,
+    )
+    from sae_dashboard.layout import SaeVisLayoutConfig
+    from sae_dashboard.neuronpedia.neuronpedia_converter import NeuronpediaConverter
+    from sae_dashboard.neuronpedia.neuronpedia_runner_config import NeuronpediaRunnerConfig
+    from sae_dashboard.sae_vis_data import SaeVisConfig
+    from sae_dashboard.sae_vis_runner import SaeVisRunner
+
+    asked = NeuronpediaRunnerConfig(
+        sae_set="", sae_path="", outputs_dir="", model_id="model", layer=0, np_set_name="set"
+    )
+    sequences = SequencesConfig(
+        stack_mode="stack-all",
+        buffer=None,
+        compute_buffer=True,
+        n_quantiles=asked.n_quantiles,
+        top_acts_group_size=asked.top_acts_group_size,
+        quantile_group_size=asked.quantile_group_size,
+    )
+    panels = (ActsHistogramConfig(), LogitsHistogramConfig(), LogitsTableConfig(), FeatureTablesConfig(n_rows=3))
+    config = SaeVisConfig(
+        hook_point=spec["hook_point"],
+        features=features,
+        minibatch_size_features=len(features),
+        minibatch_size_tokens=asked.n_prompts_in_forward_pass,
+        quantile_feature_batch_size=asked.quantile_feature_batch_size,
+        device="cpu",
+        feature_centric_layout=SaeVisLayoutConfig(columns=[Column(sequences, *panels)]),
+        dtype="float32",
+        ignore_tokens={model.tokenizer.bos_token_id},
+    )
+    data = SaeVisRunner(config).run(encoder=sae, model=model, tokens=tokens)
+    vocabulary = {number: token for token, number in model.tokenizer.get_vocab().items()}
+    path.write_text(NeuronpediaConverter.convert_to_np_json(model, data, asked, vocabulary))
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("sae-dashboard", "sae-lens", "transformer-lens", "torch", "transformers")}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -76,6 +76,9 @@ def attention_facts(place: Place, weights: Weights, cfg: Mapping[str, Any]) -> d
         if n_heads < 1 or width % n_heads:
             raise damaged(weights.path, f"{n_heads} heads do not share keys of width {width}")
     competes = kind == "topk" and k is not None
+    n_features = weights.shape("D" if "D" in weights else "W_dec")[0]
+    if competes and not 1 <= int(k) <= n_features:
+        raise damaged(weights.path, f"k is {k} with {n_features} features")
     return {
         "k": int(k) if competes else None,
         "options": {"n_layers": n_layers, "n_heads": n_heads, "activation": "topk" if competes else "relu"},

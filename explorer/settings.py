@@ -212,10 +212,14 @@ FACET_LIVE_QUEUE = env.int("FACET_LIVE_QUEUE", default=32)
 FACET_THREADS = env.int("FACET_THREADS", default=0)
 # Where a build keeps contexts and finished shards: a folder or an fsspec URL, the same for all workers that share it.
 FACET_BUILDS = _place(env.str("FACET_BUILDS", default="") or str(FACET_LOCAL / "builds"))
+# Where datasets of a hub and Parquet are copied to as text; workers need it under the same path.
+FACET_CORPORA = Path(env.str("FACET_CORPORA", default="") or FACET_LOCAL / "corpora").resolve()
 # Bytes that each worker may take for a build.
 FACET_BUILD_MEMORY = env.int("FACET_BUILD_MEMORY", default=4 * 1024**3)
 # Folders from which every account may add models, dictionaries and text; staff may add from anywhere, and from a hub.
 FACET_ADD_FOLDERS = [Path(folder).expanduser().resolve() for folder in env.list("FACET_ADD_FOLDERS", default=[])]
+# Where archives of exports wait to be downloaded; what lies there may be deleted.
+FACET_EXPORTS = Path(env.str("FACET_EXPORTS", default=str(FACET_LOCAL / "exports"))).resolve()
 
 # --- Logging ---------------------------------------------------------------------------------------------------------
 LOGGING_CONFIG = "logging.config.dictConfig"

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
+from django.conf import settings
+
 from features import services
 from features.jobs import Reporter, Watcher, carry_out, silent
 from features.looks.corpora import corpus_files
 from features.looks.dictionaries import patterns_of
 from features.looks.models import FILES
 from features.models import Run
-from features.services.corpora import NewDocument
+from features.texts import Skips, documents_in
 from inference.dashboards.corpus import Cancelled
 from inference.dictionaries import hub
 from inference.errors import FacetError, InvalidInput
@@ -83,16 +85,23 @@ def _add_corpus(run: Run, reporter: Reporter) -> None:
     files = corpus_files(here, run.params["glob"])
     root = here if here.is_dir() else here.parent
 
-    def documents() -> Iterator[NewDocument]:
+    def reported() -> Iterator[Path]:
         for number, path in enumerate(files):
             reporter.at("read", number, len(files), "files")
-            yield NewDocument(name=path.relative_to(root).as_posix(), path=path)
+            yield path
 
+    skips, field = Skips(), run.params.get("field") or "text"
     corpus = services.corpora.add_corpus(
-        name=run.params["name"], documents=documents(), description=run.params["description"]
+        name=run.params["name"],
+        documents=documents_in(reported(), root, skips=skips, field=field, copies_at=Path(settings.FACET_CORPORA)),
+        description=run.params["description"],
+        origin={"place": str(here), "glob": run.params["glob"], "field": field},
+        skips=skips,
     )
     reporter.at("read", len(files), len(files), "files")
-    reporter.say(f"{corpus.slug}: {len(files):,} documents.")
+    reporter.say(
+        f"{corpus.slug}: {corpus.documents.count():,} documents." + (f" Left out: {skips}." if skips.counts else "")
+    )
     services.runs.record(run=run.pk, result={"links": [f"/corpora/{corpus.slug}"]})
 
 

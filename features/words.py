@@ -16,16 +16,17 @@ def storable(text: str) -> str:
 
 def storable_json(value: Any) -> str:
     """Return JSON that jsonb takes: it refuses NUL and lone surrogates even as escapes."""
-    return json.dumps(_storable_value(value), ensure_ascii=False)
+    return json.dumps(storable_value(value), ensure_ascii=False)
 
 
-def _storable_value(value: Any) -> Any:
+def storable_value(value: Any) -> Any:
+    """Return a JSON-ready value of which jsonb takes every text."""
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, dict):
-        return {storable(key): _storable_value(entry) for key, entry in value.items()}
+        return {storable(key): storable_value(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_storable_value(entry) for entry in value]
+        return [storable_value(entry) for entry in value]
     return value
 
 

@@ -2,9 +2,10 @@
 
 import django.contrib.postgres.fields
 import django.db.models.deletion
+from django.db import migrations, models
+
 import features.models.features
 import features.operations
-from django.db import migrations, models
 
 
 class Migration(migrations.Migration):

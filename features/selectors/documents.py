@@ -8,6 +8,8 @@ from pathlib import Path
 from features.models import Corpus, Document
 from features.results import DocumentPage
 from features.words import storable
+from inference.dashboards.corpus import text_of
+from inference.dashboards.results import DocumentRef
 from inference.errors import NotFound
 
 
@@ -33,10 +35,11 @@ def document(corpus: str, ordinal: int) -> DocumentPage:
             ordinal=ordinal,
         )
     try:
-        data = Path(row.path).read_bytes()
-    except OSError as error:
+        text, digest = _read(row)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "what is there now is no such document"
         raise NotFound(
-            f"{row.name} can no longer be read: {error.strerror}.",
+            f"{row.name} can no longer be read: {why}.",
             "The contexts that were read from it are still stored.",
             corpus=corpus,
             ordinal=ordinal,
@@ -48,6 +51,16 @@ def document(corpus: str, ordinal: int) -> DocumentPage:
         name=row.name,
         split=row.split,
         sha256=row.sha256,
-        lines=tuple(storable(data.decode("utf-8", errors="replace")).replace("\r\n", "\n").split("\n")),
-        changed=hashlib.sha256(data).hexdigest() != row.sha256,
+        lines=tuple(storable(text).replace("\r\n", "\n").split("\n")),
+        changed=digest != row.sha256,
     )
+
+
+def _read(row: Document) -> tuple[str, str]:
+    """Return a document's text and its digest."""
+    if row.start is None:
+        data = Path(row.path).read_bytes()
+        return data.decode("utf-8", errors="replace"), hashlib.sha256(data).hexdigest()
+    columns = ("ordinal", "name", "path", "split", "start", "n_bytes", "field")
+    text = text_of(DocumentRef(**{name: getattr(row, name) for name in columns}))
+    return text, hashlib.sha256(text.encode()).hexdigest()

@@ -3,55 +3,90 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from itertools import islice
 from pathlib import Path
+from typing import Any, Protocol
 
 from django.db import transaction
 
 from features.models import Corpus, Document
 from features.services.checks import text_of
-from features.words import slugify, storable
+from features.words import slugify, storable, storable_value
 from inference.errors import Conflict, InvalidInput, NotFound
 
 TEST_PERCENT = 10
+_AT_ONCE = 2000
+
+
+class Skipping(Protocol):
+    """What knows which texts were found and are no documents (features.texts.Skips)."""
+
+    def as_dict(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDocument:
-    """A file to register; without a split, its name decides: one in ten is for tests, the same one everywhere."""
+    """A text to register; without a split, its name decides: one in ten is for tests, the same one everywhere.
+
+    It is a file; or, where `start` is given, `field` of the line of JSON in the `n_bytes` there, with its digest.
+    """
 
     name: str
     path: Path
     split: str = ""
+    start: int | None = None
+    n_bytes: int = 0
+    field: str = ""
+    sha256: str = ""
+    metadata: Mapping[str, Any] = dataclass_field(default_factory=dict)
 
 
 @transaction.atomic
-def add_corpus(*, name: str, documents: Iterable[NewDocument], slug: str = "", description: str = "") -> Corpus:
-    """Register a corpus of files in the order given; adding the same files again returns the corpus that is there.
+def add_corpus(
+    *,
+    name: str,
+    documents: Iterable[NewDocument],
+    slug: str = "",
+    description: str = "",
+    origin: Mapping[str, Any] | None = None,
+    skips: Skipping | None = None,
+) -> Corpus:
+    """Register a corpus of texts in the order given; adding the same again returns the corpus that is there.
 
-    Raises InvalidInput without documents or name, NotFound for a file that cannot be read, Conflict for a corpus of
-    the same name with other documents.
+    Documents are taken one at a time, however many there are; `skips` is asked in the end what was left out. Raises
+    InvalidInput without documents or name, NotFound for a file that cannot be read, Conflict for a corpus of the same
+    name with other documents.
     """
     name = text_of(name, what="name", limit=200)
     slug = slug or slugify(name)
     if not slug or slug != slugify(slug) or len(slug) > 80:
         raise InvalidInput(f"{name!r} makes no address.", "Use letters and digits in the name of a corpus.", name=name)
-    rows = [_row(ordinal, document) for ordinal, document in enumerate(documents)]
-    if not rows:
-        raise InvalidInput(f"The corpus {name!r} would be empty.", "Give a folder and a pattern that match some files.")
     known = Corpus.objects.select_for_update().filter(slug=slug).first()
     if known is not None:
-        old = list(known.documents.order_by("ordinal").values_list("name", "path", "split", "sha256"))
-        if old != [(row.name, row.path, row.split, row.sha256) for row in rows]:
+        if _digest(known.documents.order_by("ordinal").iterator()) != _digest(_rows(documents)):
             raise Conflict(
                 f"There is a corpus {slug!r} with other documents.", "Choose another name for this one.", corpus=slug
             )
         return known
-    corpus = Corpus.objects.create(slug=slug, name=name, description=storable(description))
-    for row in rows:
-        row.corpus = corpus
-    Document.objects.bulk_create(rows, batch_size=2000)
+    corpus = Corpus.objects.create(
+        slug=slug, name=name, description=storable(description), origin=storable_value(dict(origin or {}))
+    )
+    rows = _rows(documents)
+    while some := list(islice(rows, _AT_ONCE)):
+        for row in some:
+            row.corpus = corpus
+        Document.objects.bulk_create(some)
+    if not corpus.documents.exists():
+        raise InvalidInput(
+            f"The corpus {name!r} would be empty" + (f": {skips}." if skips and str(skips) else "."),
+            "Give a folder and a pattern that match some files of text.",
+        )
+    if skips is not None and (skipped := skips.as_dict()):
+        corpus.skipped = storable_value(skipped)
+        corpus.save(update_fields=["skipped"])
     return corpus
 
 
@@ -76,19 +111,37 @@ def chosen_corpus(slug: str) -> Corpus:
     raise NotFound("There is no corpus yet.", "Add one: python manage.py add_corpus NAME FOLDER --glob PATTERN.")
 
 
+def _rows(documents: Iterable[NewDocument]) -> Iterator[Document]:
+    return (_row(ordinal, document) for ordinal, document in enumerate(documents))
+
+
 def _row(ordinal: int, document: NewDocument) -> Document:
     path = Path(document.path).resolve()
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise NotFound(
-            f"{path} cannot be read: {error.strerror}.", "Leave it out, or make it readable.", path=str(path)
-        ) from error
+    sha256, n_bytes = document.sha256, document.n_bytes
+    if document.start is None:
+        try:
+            with path.open("rb") as file:
+                sha256, n_bytes = hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
+        except OSError as error:
+            raise NotFound(
+                f"{path} cannot be read: {error.strerror}.", "Leave it out, or make it readable.", path=str(path)
+            ) from error
     return Document(
         ordinal=ordinal,
         name=storable(document.name),
         path=str(path),
         split=document.split or split_by_name(document.name),
-        sha256=hashlib.sha256(data).hexdigest(),
-        n_bytes=len(data),
+        sha256=sha256,
+        n_bytes=n_bytes,
+        start=document.start,
+        field=document.field,
+        metadata=storable_value(dict(document.metadata)),
     )
+
+
+def _digest(rows: Iterable[Document]) -> str:
+    """Return a digest of what documents are."""
+    found = hashlib.sha256()
+    for row in rows:
+        found.update("\0".join((row.name, row.path, row.split, row.sha256, str(row.start), row.field)).encode())
+    return found.hexdigest()

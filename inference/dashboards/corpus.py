@@ -193,7 +193,7 @@ def _read(document: DocumentRef, max_bytes: int) -> tuple[str, str]:
     try:
         if (path.stat().st_size if document.start is None else document.n_bytes) > max_bytes:
             return "", "enormous"
-        text = _text(path, document)
+        text = text_of(document)
     except OSError:
         return "", "unreadable"
     except UnicodeDecodeError:
@@ -205,8 +205,9 @@ def _read(document: DocumentRef, max_bytes: int) -> tuple[str, str]:
     return (text, "") if text.strip() else ("", "empty")
 
 
-def _text(path: Path, document: DocumentRef) -> str:
-    """Return what a document says: a file, or one field of a line of JSON."""
+def text_of(document: DocumentRef) -> str:
+    """Return what a document says: a file, or one field of a line of JSON. Raises OSError and ValueError."""
+    path = Path(document.path)
     if document.start is None:
         return path.read_bytes().decode("utf-8-sig")
     with path.open("rb") as file:

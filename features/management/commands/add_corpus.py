@@ -1,32 +1,44 @@
-"""Register a corpus of files."""
+"""Register a corpus."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 
 from features import services
 from features.management.facet_command import FacetCommand
-from features.services.corpora import NewDocument
-from inference.errors import NotFound
+from features.texts import Skips, documents_of
+from features.texts.copies import LIMIT
 
 
 class Command(FacetCommand):
-    help = "Register the text files of a folder as a corpus; they stay where they are."
+    help = "Register texts as a corpus: a folder, a file of text, JSONL or Parquet, or a dataset of a hub."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name")
-        parser.add_argument("folder", type=Path)
-        parser.add_argument("--glob", default="**/*", help="which files, relative to the folder (default: all)")
+        parser.add_argument("place", help="a folder, a file, or hub:OWNER/NAME")
+        parser.add_argument("--glob", default="", help="which files, relative to the folder (default: all but hidden)")
+        parser.add_argument(
+            "--field", default="text", help="the field of the text in JSONL and Parquet (default: text)"
+        )
+        parser.add_argument("--limit", type=int, default=LIMIT, help=f"documents of a dataset (default: {LIMIT:,})")
         parser.add_argument("--description", default="")
 
-    def handle(self, *, name: str, folder: Path, glob: str, description: str, **_: Any) -> None:
-        if not folder.is_dir():
-            raise NotFound(f"There is no folder {folder}.", "Give the folder that holds the documents.")
-        files = sorted(path for path in folder.glob(glob) if path.is_file())
-        documents = [NewDocument(name=path.relative_to(folder).as_posix(), path=path) for path in files]
-        corpus = services.corpora.add_corpus(name=name, documents=documents, description=description)
-        self.stdout.write(f"{corpus.slug}: {len(documents):,} documents")
+    def handle(self, *, name: str, place: str, glob: str, field: str, limit: int, description: str, **_: Any) -> None:
+        skips = Skips()
+        documents = documents_of(
+            place, skips=skips, glob=glob, field=field, limit=limit, copies_at=Path(settings.FACET_CORPORA)
+        )
+        origin = {"place": place, "glob": glob, "field": field}
+        corpus = services.corpora.add_corpus(
+            name=name, documents=documents, description=description, origin=origin, skips=skips
+        )
+        self.stdout.write(f"{corpus.slug}: {corpus.documents.count():,} documents")
+        if skips.counts:
+            self.stdout.write(f"  Left out: {skips}.")
+            for entry in skips.first[:5]:
+                self.stdout.write(f"    {entry['name']}: {entry['reason']}")
         self.stdout.write(f"  Next: python manage.py build MODEL/SOURCE --corpus {corpus.slug}")

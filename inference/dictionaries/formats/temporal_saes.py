@@ -55,7 +55,7 @@ def attention_tensors(weights: Weights, cfg: Mapping[str, Any]) -> dict[str, str
     """Return the mapping of the attention layers."""
     return {
         canonical: f"attn_layers.{layer}.{_LINEAR[name]}.{kind}"
-        for layer in range(int(cfg.get("n_attn_layers") or 0))
+        for layer in range(int(cfg.get("n_attn_layers", 1)))
         for name, shapes in _SHAPES.items()
         for canonical, kind in zip(
             (f"{name}_{layer}_{shapes[0]}", f"{name}_{layer}_bias_{shapes[1]}"), ("weight", "bias"), strict=True
@@ -70,7 +70,7 @@ def attention_facts(place: Place, weights: Weights, cfg: Mapping[str, Any]) -> d
         raise UnsupportedDictionary(
             f"{place.folder} has sae_diff_type {kind!r}, which Facet does not compute.", "Supported are: relu, topk."
         )
-    n_layers, n_heads = int(cfg.get("n_attn_layers") or 0), int(cfg.get("n_heads") or 0)
+    n_layers, n_heads = int(cfg.get("n_attn_layers", 1)), int(cfg.get("n_heads", 8))
     for layer in range(n_layers):
         width = weights.shape(f"attn_layers.{layer}.k_ctx.weight")[0]
         if n_heads < 1 or width % n_heads:

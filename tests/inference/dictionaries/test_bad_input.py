@@ -105,7 +105,7 @@ def test_values_that_are_not_finite_are_named(tmp_path, layout, stored):
 @pytest.mark.parametrize(
     ("layout", "name", "config", "change", "error", "named"),
     [
-        ("saelens", "standard", "cfg.json", {"architecture": "temporal"}, UnsupportedDictionary, "matching_pursuit"),
+        ("saelens", "standard", "cfg.json", {"architecture": "hexagonal"}, UnsupportedDictionary, "matching_pursuit"),
         ("saelens", "jumprelu", "cfg.json", {"architecture": "standard"}, DamagedDictionary, "holds threshold"),
         ("saelens", "gated", "cfg.json", {"architecture": "topk", "k": 3}, DamagedDictionary, "b_gate"),
         ("sparsify", "topk", "cfg.json", {"activation": "softmax"}, UnsupportedDictionary, "groupmax"),

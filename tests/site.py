@@ -21,6 +21,8 @@ SOURCES = {"1-res-topk": ("blocks.1.hook_resid_post", "topk"), "2-res-jump": ("b
 N_TOKENS = 12_000
 N_FEATURES = 128
 USER, PASSWORD = "ada", "lovelace-1815"
+# May add what lies on this machine; has the same password.
+STAFF = "grace"
 DOCUMENTS = (json.decoder, json.encoder, textwrap, inspect)
 
 
@@ -73,6 +75,7 @@ def built_site(folder: Path) -> Iterator[Site]:
     finished = Run.objects.get(id=run)
     assert finished.state == Run.State.DONE, finished.error
     get_user_model().objects.create_user(USER, password=PASSWORD)
+    get_user_model().objects.create_user(STAFF, password=PASSWORD, is_staff=True)
     telling = Feature.objects.of(ids[0]).filter(firing_count__gt=60).order_by("firing_count", "index").first()
     try:
         yield Site(feature=telling.index)

@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from ninja import Router, Status
 
 from explorer import add_actions
-from explorer.api import schemas
+from explorer.api import catalogue, schemas
 from explorer.api.auth import SIGNED_IN, caller
 from features import selectors
 from features.corpus_results import CorpusCard, CorpusPage
@@ -48,7 +48,8 @@ def add_dictionaries(request: HttpRequest, body: schemas.DictionariesIn) -> Stat
     return Status(201, card)
 
 
-@router.post("/models", response={201: RunCard}, auth=SIGNED_IN, operation_id="add_model")
+# Of one address only the router that has it first is asked, whatever the method.
+@catalogue.router.post("/models", response={201: RunCard}, auth=SIGNED_IN, operation_id="add_model")
 def add_model(request: HttpRequest, body: schemas.ModelIn) -> Status[RunCard]:
     """Add a language model; returns the run that loads it."""
     card = add_actions.add_model(

@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from features.models import Corpus, Dictionary, LanguageModel, Run
-from tests.site import Site
+from tests.site import PASSWORD, STAFF, Site
 from tests.tiny import tiny_dictionary, tiny_model
 
 pytestmark = pytest.mark.django_db
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.django_db
 def staff(site: Site) -> Client:
     """Somebody whose account may add what lies on this machine."""
     client = Client()
-    client.force_login(get_user_model().objects.create_user("grace", is_staff=True))
+    assert client.login(username=STAFF, password=PASSWORD)
     return client
 
 

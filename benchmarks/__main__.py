@@ -17,6 +17,7 @@ NAMES = (
     "build",
     "build_tokens",
     "scaling",
+    "kernels",
     "load_dictionary",
     "pages",
     "search",

@@ -19,11 +19,12 @@ def main(path: str) -> None:
     spec = json.loads(Path(path).read_text())
     import numpy as np
     import torch
+    from hooked import hooked_model
     from sae_lens import SAE
 
     torch.set_num_threads(spec["threads"])
     torch.set_grad_enabled(False)
-    model = _model(Path(spec["model"]))
+    model = hooked_model(Path(spec["model"]))
     sae = SAE.load_from_disk(spec["dictionary"], device="cpu")
     if sae.cfg.architecture() == "topk":
         # SAEDashboard folds the decoder's norms and sae-lens refuses without this; the rows have length one, so that
@@ -42,36 +43,6 @@ def main(path: str) -> None:
     peak = 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
     sizes = sum(file.stat().st_size for file in out.glob("batch-*.json"))
     print(json.dumps({"seconds": seconds, "peak_memory_bytes": peak, "bytes": sizes, "versions": _versions()}))
-
-
-def _model(folder: Path) -> Any:
-    """Load a GPT-2 from a folder as TransformerLens does, nothing folded: what dictionaries were trained on."""
-    import transformer_lens
-    from sae_lens import HookedSAETransformer
-    from transformer_lens import loading_from_pretrained as loading
-    from transformers import AutoTokenizer, GPT2LMHeadModel
-
-    module = GPT2LMHeadModel.from_pretrained(folder)
-    theirs = module.config
-    config = transformer_lens.HookedTransformerConfig(
-        n_layers=theirs.n_layer,
-        d_model=theirs.n_embd,
-        n_heads=theirs.n_head,
-        d_head=theirs.n_embd // theirs.n_head,
-        d_mlp=4 * theirs.n_embd,
-        d_vocab=theirs.vocab_size,
-        n_ctx=theirs.n_positions,
-        normalization_type="LN",
-        eps=theirs.layer_norm_epsilon,
-        act_fn="gelu_new",
-        original_architecture="GPT2LMHeadModel",
-        device="cpu",
-    )
-    weights = loading.get_pretrained_state_dict(str(folder), config, hf_model=module)
-    model = HookedSAETransformer(config, tokenizer=AutoTokenizer.from_pretrained(folder))
-    others = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
-    model.load_and_process_state_dict(weights, **dict.fromkeys(others, False))
-    return model.eval()
 
 
 def _batch(model: Any, sae: Any, tokens: Any, features: list[int], spec: dict[str, Any], path: Path) -> None:

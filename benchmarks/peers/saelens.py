@@ -1,0 +1,36 @@
+"""The live prompt as TransformerLens and SAELens answer it: run as a script, in its own environment, with a JSON file.
+
+For each line on standard input it runs the prompt once, whole model, dense encode and torch.topk, and prints the
+seconds that took. Imports nothing of Facet.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+
+def main(path: str) -> None:
+    spec = json.loads(Path(path).read_text())
+    import torch
+    from hooked import hooked_model
+    from sae_lens import SAE
+
+    torch.set_num_threads(spec["threads"])
+    torch.set_grad_enabled(False)
+    model = hooked_model(Path(spec["model"]))
+    sae = SAE.load_from_disk(spec["dictionary"], device="cpu")
+    ids_bt = torch.tensor([spec["ids"]])
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        _, cache = model.run_with_cache(ids_bt, names_filter=spec["hook_point"])
+        a_tf = sae.encode(cache[spec["hook_point"]])[0]
+        best = a_tf[1:].amax(0).topk(spec["top"])
+        a_tf[:, best.indices].T.tolist()
+        print(time.perf_counter() - started, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -5,6 +5,7 @@ Shape suffixes: T tokens, F features, N entries kept, K kept per token.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -59,12 +60,10 @@ def chunks(n_tokens: int, n_features: int) -> Iterator[slice]:
 
 def count_not_finite(h_tf: Tensor) -> Tensor:
     """Return for each row how many entries are infinite or not a number."""
-    # A row's sum shows at a fraction of the cost whether there are any.
-    suspect_t = ~h_tf.sum(1).isfinite()
-    count_t = torch.zeros(len(h_tf), dtype=torch.int64, device=h_tf.device)
-    if suspect_t.any():
-        count_t[suspect_t] = (~h_tf[suspect_t].isfinite()).sum(1)
-    return count_t
+    # The sum shows at a fraction of the cost whether there are any.
+    if math.isfinite(float(h_tf.sum())):
+        return torch.zeros(len(h_tf), dtype=torch.int64, device=h_tf.device)
+    return (~h_tf.isfinite()).sum(1)
 
 
 def row_ends(counts_t: Tensor) -> Tensor:

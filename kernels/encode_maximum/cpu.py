@@ -1,10 +1,13 @@
-"""On CPUs: a product for each context, and NumPy, which finds a maximum's place in a third of the time of torch.
+"""On CPUs: a product of many tokens, and NumPy, which finds a maximum's place in a third of the time of torch.
 
 Down a column both look at one feature at a time. Comparing everything with the maxima and writing the places that
 are equal from the last to the first goes along the rows instead.
 """
 
 from __future__ import annotations
+
+import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,18 +19,22 @@ from kernels.rows import chunks, scores
 
 def encode_maximum(x_td: Tensor, w_fd: Tensor, b_f: Tensor, indptr: Tensor) -> Maximum:
     """Return the maxima."""
-    shape, n_features = (len(indptr) - 1, len(b_f)), len(b_f)
+    shape = len(indptr) - 1, len(b_f)
     values_cf = torch.full(shape, -torch.inf, dtype=torch.promote_types(x_td.dtype, torch.float32))
     tokens_cf = torch.full(shape, -1)
-    for c, (start, stop) in enumerate(zip(indptr[:-1].tolist(), indptr[1:].tolist(), strict=True)):
-        for chunk in chunks(stop - start, n_features):
-            h_tf = scores(x_td[start:stop][chunk], w_fd, b_f)
-            if not h_tf.sum().isfinite():
-                h_tf.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-            highest_f, place_f = _maximum(h_tf.numpy())
-            better_f = highest_f > values_cf[c]
-            values_cf[c] = torch.where(better_f, highest_f, values_cf[c])
-            tokens_cf[c] = torch.where(better_f, place_f + start + chunk.start, tokens_cf[c])
+    limits = list(pairwise(indptr.tolist()))
+    # One product for many contexts: each would read the weights again.
+    for chunk in chunks(len(x_td), len(b_f)):
+        h_tf = scores(x_td[chunk], w_fd, b_f)
+        if not math.isfinite(float(h_tf.sum())):
+            h_tf.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        for c, (first, last) in enumerate(limits):
+            start, stop = max(first, chunk.start), min(last, chunk.stop)
+            if start < stop:
+                highest_f, place_f = _maximum(h_tf[start - chunk.start : stop - chunk.start].numpy())
+                better_f = highest_f > values_cf[c]
+                tokens_cf[c] = torch.where(better_f, place_f + start, tokens_cf[c])
+                values_cf[c] = torch.where(better_f, highest_f, values_cf[c])
     return Maximum(values_cf, tokens_cf)
 
 

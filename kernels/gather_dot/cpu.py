@@ -12,14 +12,14 @@ from torch import Tensor
 from kernels.rows import sparse_matrix
 
 _GATHERED_ELEMENTS = 1 << 18
+# Below this many products, making a sparse matrix takes longer than multiplying.
+_WORTH_A_MATRIX = 1 << 15
 
 
 def gather_dot(x_td: Tensor, w_fd: Tensor, indptr: Tensor, indices_n: Tensor) -> Tensor:
     """Return x[t] . w[f] in float32 for every pair."""
     x_td, w_fd = x_td.float(), w_fd.float()
-    if len(indices_n) == 0:
-        return x_td.new_zeros(0)
-    if not torch.backends.mkl.is_available():
+    if len(indices_n) * x_td.shape[1] < _WORTH_A_MATRIX or not torch.backends.mkl.is_available():
         return _gathered(x_td, w_fd, indptr, indices_n)
     pattern = sparse_matrix(indptr, indices_n, x_td.new_zeros(len(indices_n)), (len(x_td), len(w_fd)))
     return torch.sparse.sampled_addmm(pattern, x_td, w_fd.T, beta=0.0).values()
@@ -32,4 +32,4 @@ def _gathered(x_td: Tensor, w_fd: Tensor, indptr: Tensor, indices_n: Tensor) -> 
         (x_td.index_select(0, token_m) * w_fd.index_select(0, index_m)).sum(1)
         for token_m, index_m in zip(token_n.split(size), indices_n.split(size), strict=True)
     ]
-    return torch.cat(parts)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

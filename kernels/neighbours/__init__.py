@@ -31,10 +31,11 @@ def neighbours(unit_fd: Tensor, k: int, *, rows: slice = slice(None)) -> tuple[T
     b_f = torch.where(absent_f, _NEVER, 0.0).to(unit_fd.dtype)
     screen = Screen.of(unit_fd, b_f) if Screen.pays(unit_fd) else None
     best = encode_topk(unit_fd[rows], unit_fd, b_f, min(k + 1, n_rows), screen=screen)
-    is_self_ck = best.indices_tk == here_c[:, None]
-    values_ck, places_ck = best.values_tk.masked_fill(is_self_ck, _NEVER).topk(min(k, n_rows - 1), dim=1)
+    # Each row is its own nearest, unless others equal it: what comes behind it moves up a place.
+    behind_ck = (best.indices_tk == here_c[:, None]).cumsum(1)[:, :-1] > 0
+    values_ck = torch.where(behind_ck, best.values_tk[:, 1:], best.values_tk[:, :-1])
+    indices_ck = torch.where(behind_ck, best.indices_tk[:, 1:], best.indices_tk[:, :-1])
     known_ck = (values_ck > _NEVER / 2) & ~absent_f[rows, None]
     padding = (0, k - values_ck.shape[1])
     values_fk = torch.nn.functional.pad(torch.where(known_ck, values_ck, 0.0), padding)
-    indices_ck = torch.where(known_ck, best.indices_tk.gather(1, places_ck), -1)
-    return values_fk, torch.nn.functional.pad(indices_ck, padding, value=-1)
+    return values_fk, torch.nn.functional.pad(torch.where(known_ck, indices_ck, -1), padding, value=-1)

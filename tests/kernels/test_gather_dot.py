@@ -18,6 +18,7 @@ def implementation(request, device, poisoned, monkeypatch):
             pytest.skip("runs on CPUs alone")
         monkeypatch.setattr("torch.backends.mkl.is_available", lambda: request.param == "cpu")
         monkeypatch.setattr(cpu, "_GATHERED_ELEMENTS", 100)
+        monkeypatch.setattr(cpu, "_WORTH_A_MATRIX", 1)
         return cpu.gather_dot
     return IMPLEMENTATIONS[request.param]
 

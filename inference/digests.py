@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 def file_sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of one file."""
+    """Return the hexadecimal SHA-256 of one file; one that did not change meanwhile is read once by a process."""
+    stat = path.stat()
+    return _sha256(path.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: Path, n_bytes: int, modified_ns: int, inode: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -50,7 +50,7 @@ from inference.dictionaries.formats import (
     vectors,
 )
 from inference.dictionaries.formats.place import Place
-from inference.dictionaries.storage import SUFFIXES
+from inference.dictionaries.storage import SUFFIXES, damaged
 from inference.errors import FacetError
 
 FORMATS: dict[str, ModuleType] = {
@@ -106,8 +106,7 @@ def read_config(path: str | Path, *, digest: bool = True) -> DictionaryConfig:
     for name, module in FORMATS.items():
         verdicts[name] = module.detect(place)
         if verdicts[name].fits:
-            _check_part(place, _parts(module, place))
-            return module.read_config(place)
+            return _read(module, place)
     if others := [str(found) for found in find_dictionaries(place.path) if found != place.path]:
         raise SeveralDictionaries(
             f"{path} holds {len(others)} dictionaries, and is none itself.",
@@ -119,6 +118,16 @@ def read_config(path: str | Path, *, digest: bool = True) -> DictionaryConfig:
     raise UnknownDictionary(
         f"There is no dictionary at {path}, which has {found}.", f"Layouts that Facet reads: {layouts}.", path=str(path)
     )
+
+
+def _read(module: ModuleType, place: Place) -> DictionaryConfig:
+    """Return the facts that a layout reads; raise DamagedDictionary for values of kinds that its config cannot have."""
+    try:
+        _check_part(place, _parts(module, place))
+        return module.read_config(place)
+    except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
+        # A config is anybody's JSON: a list where a number should be can fail anywhere.
+        raise damaged(place.path, f"its config has a value that it cannot have ({error})") from error
 
 
 def find_dictionaries(folder: Path) -> Iterator[Path]:
@@ -166,7 +175,9 @@ def _dictionaries_at(path: Path) -> list[Path]:
 
 
 def _parts(module: ModuleType, place: Place) -> list[str]:
-    return module.parts(place) if hasattr(module, "parts") else []
+    parts = module.parts(place) if hasattr(module, "parts") else []
+    # A dictionary of a group of hook points, as of layers that share one, is a part at each of them.
+    return parts or [str(point) for point in place.overrides.get("hook_points", ())]
 
 
 def _check_part(place: Place, parts: list[str]) -> None:

@@ -1,6 +1,7 @@
 """A place that may hold a dictionary: a folder, or a file in it, looked at without torch.
 
-`facet.json` in the folder states what a layout leaves out, or what its author got wrong: `hook_in`, `hook_out`,
+`facet.json` in the folder states what a layout leaves out, or what its author got wrong: `hook_in`, `hook_out`, or
+`hook_points`, where one dictionary was trained on several that it reads one at a time, as a group of layers;
 `model_name`, `k`, `context_size`, `prepend_bos`, `input_scale`; `threshold`, or `batch_rule` to let features compete
 across a batch as in training; `dict_class` where two classes save the same; `centred`, whether TransformerLens had
 centred the weights of the model that it was trained on.
@@ -13,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isclose
+from math import inf, isclose
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ BATCH_RULES = ("batchtopk", "matryoshka", "mutual_choice", "feature_choice")
 _OVERRIDE_TYPES = {
     "hook_in": str,
     "hook_out": str,
+    "hook_points": list,
     "model_name": str,
     "k": int,
     "context_size": int,
@@ -45,6 +47,19 @@ _OVERRIDE_TYPES = {
     "batch_rule": bool,
     "dict_class": str,
     "centred": bool,
+}
+# What facts are, one by one where there are several.
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "hook_in": str,
+    "hook_out": str,
+    "k": int,
+    "context_size": int,
+    "group_sizes": int,
+    "input_scale": (int, float),
+    "output_scale": (int, float),
+    "normalize": str,
+    "subtract_output_bias": bool,
+    "scale_by_decoder_norm": bool,
 }
 # Statements that a layout's module reads itself.
 _FOR_LAYOUTS = {"dict_class", "centred"}
@@ -179,6 +194,8 @@ class Place:
         Raises DamagedDictionary where shapes disagree, UnsupportedDictionary where nothing says where it reads.
         """
         told = {name: value for name, value in self.overrides.items() if name not in _FOR_LAYOUTS}
+        if self.part in told.pop("hook_points", ()):
+            told["hook_in"] = self.part
         transcodes = hook_out not in (None, hook_in)
         hook_in = told.pop("hook_in", hook_in)
         hook_out = told.pop("hook_out", hook_out if transcodes else hook_in)
@@ -208,6 +225,7 @@ class Place:
         if "input_scale" in told:
             stated = told["input_scale"]
             told["input_scale"] = told["output_scale"] = tuple(stated) if isinstance(stated, list) else stated
+        _check_kinds(weights, {"hook_in": hook_in, "hook_out": hook_out} | facts | told)
         config = DictionaryConfig(
             path=str(weights.path if by_file else self.folder) + (self.part and f"#{self.part}"),
             weights=str(weights.path),
@@ -233,6 +251,15 @@ class Place:
                 f"Only {', '.join(BATCH_RULES)} and jumprelu dictionaries have thresholds.",
             )
         return {**options, **stated}
+
+
+def _check_kinds(weights: Weights, facts: Mapping[str, Any]) -> None:
+    """Raise DamagedDictionary for a fact of a kind that it cannot be of, as anybody's config may have it."""
+    for name, kind in _KINDS.items():
+        value = facts.get(name)
+        values = value if isinstance(value, tuple) else () if value is None else (value,)
+        if not all(isinstance(one, kind) and (kind is bool or not isinstance(one, bool)) for one in values):
+            raise damaged(weights.path, f"its config says {name} {value!r}")
 
 
 def _has_threshold(tensors: Mapping[str, str], facts: Mapping[str, Any]) -> bool:
@@ -270,7 +297,7 @@ def _check_counts(config: DictionaryConfig, weights: Weights) -> None:
     problem = None
     if min(config.d_in, config.d_out, config.n_features) < 1:
         problem = f"its widths are {config.d_in}, {config.n_features} and {config.d_out}"
-    elif min(_numbers(config.input_scale)) <= 0 or min(_numbers(config.output_scale)) <= 0:
+    elif not all(0 < scale < inf for scale in (*_numbers(config.input_scale), *_numbers(config.output_scale))):
         problem = f"the factors of its input and output are {config.input_scale} and {config.output_scale}"
     elif config.architecture in COMPETING and not 1 <= (config.k or 0) <= config.n_features:
         problem = f"k is {config.k} with {config.n_features} features"

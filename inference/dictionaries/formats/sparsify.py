@@ -40,6 +40,12 @@ def read_config(place: Place) -> DictionaryConfig:
             f"Supported are: {', '.join(ARCHITECTURES)}.",
             activation=activation,
         )
+    if others := [key for key in ("n_targets", "n_sources") if cfg.get(key)]:
+        raise UnsupportedDictionary(
+            f"{place.folder / CONFIG} has {others[0]} {cfg[others[0]]}: it is a layer of clt-training's cross-layer "
+            "transcoders, whose layers share values and decoders in ways that the files do not tell.",
+            "Facet reads cross-layer transcoders of circuit-tracer, llamascopium, crosslayer-coding and Gemma Scope 2.",
+        )
     module = place.folder.name
     run = place.folder.parent / "config.json"
     told = Place(run.parent).json(run.name) if run.is_file() else {}

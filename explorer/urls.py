@@ -19,6 +19,7 @@ from explorer.views import (
     runs,
     search,
     sources,
+    transfers,
 )
 
 handler400 = "explorer.errors.bad_request"
@@ -38,9 +39,11 @@ urlpatterns = [
     path("add/dictionary", add.dictionary, name="add_dictionary"),
     path("add/model", add.model, name="add_model"),
     path("add/corpus", add.corpus, name="add_corpus"),
+    path("add/dashboards", transfers.import_features, name="add_dashboards"),
     path("add/download", add.download, name="add_download"),
     path("lists", lists.Lists.as_view(), name="lists"),
     path("lists/<int:list_id>", lists.OneList.as_view(), name="list"),
+    path("lists/<int:list_id>/file", transfers.list_file, name="list_file"),
     path("corpora/<slug:corpus>", documents.corpus, name="corpus"),
     path("corpora/<slug:corpus>/<int:ordinal>", documents.document, name="document"),
     path(
@@ -52,11 +55,13 @@ urlpatterns = [
     path("patterns/<slug:name>", patterns.page, name="pattern_page"),
     path("<slug:model>", models.model, name="model"),
     path("<slug:model>/<slug:source>", sources.source, name="source"),
+    path("<slug:model>/<slug:source>/export", transfers.export_source, name="export_source"),
     path("<slug:model>/<slug:source>/rail", features.feature_rail, name="feature_rail"),
     path("<slug:model>/<slug:source>/evaluate", runs.evaluation_create, name="evaluation_create"),
     path("<slug:model>/<slug:source>/random", features.random_feature, name="random_feature"),
     path(ADDRESS, features.feature, name="feature"),
     path(f"{ADDRESS}/examples", features.feature_examples, name="feature_examples"),
+    path(f"{ADDRESS}/file", transfers.feature_file, name="feature_file"),
     path(f"{ADDRESS}/test", features.feature_test, name="feature_test"),
     path(f"{ADDRESS}/label", annotations.label, name="label"),
     path(f"{ADDRESS}/explanations/<int:explanation>/vote", annotations.vote, name="vote"),

@@ -32,8 +32,8 @@ WORK: dict[str, str] = {
     Run.Kind.BUILD: "features.builds:run_build",
     Run.Kind.EVALUATION: "features.evaluations:run_evaluation",
     Run.Kind.ADDITION: "features.additions:run_addition",
-    Run.Kind.IMPORT: "features.imports:run_import",
-    Run.Kind.EXPORT: "features.exports:run_export",
+    Run.Kind.IMPORT: "features.imports.job:run_import",
+    Run.Kind.EXPORT: "features.exports.job:run_export",
 }
 Watcher = Callable[[Progress, float | None], None]
 # Returns False where the run goes on without this process.

@@ -47,6 +47,9 @@ INTEROP = {
     "transformer_lens",
 }
 
+# Packages of extras: what needs one says how to install it.
+OPTIONAL = {"pyarrow"}
+
 MAX_LINES = 500
 TEXT_SUFFIXES = {".py", ".html", ".css", ".js", ".md", ".toml", ".yml", ".yaml", ".lock", ".json", ".svg", ""}
 FOREIGN_PATH = re.compile(r"(?<![\w.<}])/(?:home|root|work|Users|opt)/[\w.-]+")
@@ -110,7 +113,7 @@ def test_every_package_that_is_imported_is_locked(package: str) -> None:
     versions = locked("requirements.lock", *(["requirements-dev.lock"] if package in ("tests", "docs") else []))
     for path in sorted((CHECKOUT / package).rglob("*.py")):
         for root in {imported.partition(".")[0] for imported in imports_of(path)}:
-            if root in sys.stdlib_module_names or root in OURS or root in INTEROP:
+            if root in sys.stdlib_module_names or root in OURS | INTEROP | OPTIONAL:
                 continue
             names = {canonicalize_name(name) for name in providers.get(root, ())}
             assert names & set(versions), f"{path.relative_to(CHECKOUT)} imports {root}, which no lock has"

@@ -2,7 +2,7 @@
 
 from ninja import NinjaAPI
 
-from explorer.api import account, additions, annotations, catalogue, errors, lists, live, runs
+from explorer.api import account, additions, annotations, catalogue, errors, lists, live, runs, transfers
 
 api = NinjaAPI(
     title="Facet",
@@ -12,5 +12,5 @@ api = NinjaAPI(
     docs_url=None,  # explorer.views.api_page shows the document without scripts of another host
 )
 errors.add_handlers(api)
-for module in (catalogue, additions, live, annotations, lists, runs, account):
+for module in (catalogue, additions, live, annotations, lists, runs, transfers, account):
     api.add_router("", module.router)

@@ -11,12 +11,13 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from explorer import add_actions, asks
 from explorer.run_actions import ACTIVE
+from explorer.views.runs import whole_number
 from features import selectors
 from features.results import RunCard
 from features.services.checks import signed_in
 from inference.errors import FacetError, InvalidInput
 
-TABS = (("dictionary", "Dictionary"), ("model", "Model"), ("corpus", "Text"))
+TABS = (("dictionary", "Dictionary"), ("model", "Model"), ("corpus", "Text"), ("dashboards", "Dashboards"))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -57,9 +58,11 @@ def corpus(request: HttpRequest) -> HttpResponse:
     """Look at text (GET with `path`), or add it (POST)."""
     signed_in(request.user)
     if request.method == "POST":
-        fields = {name: request.POST.get(name, "").strip() for name in ("path", "name", "glob", "description")}
-        return _after(request, add_actions.add_corpus(user=request.user, **fields))
-    asked = {name: request.GET.get(name, "").strip() for name in ("path", "glob", "name")}
+        names = ("path", "name", "glob", "field", "description")
+        fields = {name: request.POST.get(name, "").strip() for name in names}
+        card = add_actions.add_corpus(user=request.user, limit=whole_number(request.POST, "limit"), **fields)
+        return _after(request, card)
+    asked = {name: request.GET.get(name, "").strip() for name in ("path", "glob", "field", "name")}
     return _looked(request, "corpus", asked, add_actions.look_at_corpus)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from explorer.api import api
-from explorer.views import live, prompt, runs, steer
+from explorer.views import live, prompt, runs, steer, transfers
 
 JOB = r"(?P<job_id>[0-9a-f]{32})"
 
@@ -19,6 +19,7 @@ urlpatterns = [
     path("runs", runs.runs, name="runs"),
     path("runs/new", runs.run_create, name="run_create"),
     path("runs/<int:run_id>", runs.run, name="run"),
+    path("runs/<int:run_id>/download", transfers.run_download, name="run_download"),
     path("runs/<int:run_id>/events", runs.run_events, name="run_events"),
     path("runs/<int:run_id>/cancel", runs.run_cancel, name="run_cancel"),
     path("runs/<int:run_id>/resume", runs.run_resume, name="run_resume"),

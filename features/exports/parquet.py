@@ -47,6 +47,9 @@ SCHEMA: dict[str, dict[str, str]] = {
         "peak_token_ids": "list<int32>",
         "peak_token_counts": "list<int32>",
         "peak_token_shares": "list<float>",
+        "next_tokens": "list<string>",
+        "next_token_ids": "list<int32>",
+        "next_token_counts": "list<int32>",
         "promoted_tokens": "list<string>",
         "promoted_ids": "list<int32>",
         "promoted_values": "list<float>",
@@ -57,6 +60,8 @@ SCHEMA: dict[str, dict[str, str]] = {
         "co_firing_jaccards": "list<float>",
         "decoder_neighbour_ids": "list<int32>",
         "decoder_neighbour_cosines": "list<float>",
+        "encoder_neighbour_ids": "list<int32>",
+        "encoder_neighbour_cosines": "list<float>",
     },
     "examples": {
         "index": "int32",
@@ -90,7 +95,12 @@ SCHEMA: dict[str, dict[str, str]] = {
         "evidence": "string",
     },
 }
-_TEXTS = {"peak_tokens": "peak_token_ids", "promoted_tokens": "promoted_ids", "suppressed_tokens": "suppressed_ids"}
+_TEXTS = {
+    "peak_tokens": "peak_token_ids",
+    "next_tokens": "next_token_ids",
+    "promoted_tokens": "promoted_ids",
+    "suppressed_tokens": "suppressed_ids",
+}
 Tell = Callable[[int, int], None]
 Row = Mapping[str, Any]
 

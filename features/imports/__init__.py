@@ -3,7 +3,3 @@
 finding -> lines -> activations, feature_lines, explanation_lines -> shards
 shards -> contexts, features_on_disk, merging -> job
 """
-
-from features.imports.job import run_import
-
-__all__ = ["run_import"]

@@ -42,14 +42,33 @@ threshold), `batchtopk`, `matryoshka`, `mutual_choice` and `feature_choice` (wit
 `topk`, behind a ReLU; `signed_topk` and `abstopk`, without one, by value and by magnitude; `groupmax`; `top_afa`, as
 many features as match the input's length; `kron`, pairs of base features; `codebook`, the nearest codes;
 `matching_pursuit` (SAELens) and `fixed_pursuit` (ITDA, overcomplete); `nonnegative`, least squares against factors;
-`variational`, the mean path; `linear`, everything as it is; `neurons` and `router`, what a model has itself.
-Transcoders and skip connections go with any of them.
+`variational`, the mean path; `linear`, everything as it is; `neurons` and `router`, what a model has itself; `glu`, an
+encoder with a gated linear unit; `temporal`, what a sequence's past does not predict; `lorsa`, attention heads of rank
+one; `molt`, linear maps in the place of directions. Transcoders and skip connections go with any of them.
+
+## Several hook points, several dictionaries
+
+A dictionary that reads or writes at several hook points at once, as crosscoders do, names them joined by `+`; their
+activations lie side by side. A feature that fires may write at some of them and not at others: then each has a
+threshold of its own.
+
+A path that holds several dictionaries names one of them behind `#`, and without one lists them. `PATH#3` is layer 3 of
+a cross-layer transcoder, or of Gemma Scope 2's crosscoders, whose layers have encoders of their own: it reads one hook
+point, writes that layer's bias and the features' decoders to its own layer and all later ones, and is one term of the
+sum that reconstructs. `manage.py evaluate` measures the whole sum and wants all layers; `test_sets.py` compares the sum
+with the package's formula, and the packages' own cases do. One dictionary of several layers, read one at a time, as
+multi-layer and layer-group SAEs are, is a part at each of them: `PATH#blocks.4.hook_resid_post`, where `facet.json`
+lists `hook_points`.
+
+Temporal SAEs and Lorsa see whole sequences, BOS included; predictions from the past are part of what a temporal SAE
+reconstructs. Features of MOLT write something else for every input, so that they cannot be steered or compared.
 """
 NOT_READ = """
 ## What files leave out
 
-`facet.json` beside the weights states it: `hook_in`, `hook_out`, `model_name`, `k`, `context_size`, `prepend_bos`;
-`input_scale`, the factor that inputs were scaled by in training; `threshold`, where training saved none, or
+`facet.json` beside the weights states it: `hook_in`, `hook_out`, `hook_points`, `model_name`, `k`, `context_size`,
+`prepend_bos`; `input_scale`, the factor that inputs were scaled by in training, or a list with one for each joined hook
+point; `threshold`, where training saved none, or
 `batch_rule` to let features compete across the tokens that are encoded together, as in training; `dict_class`, for
 files of dictionary_learning, InterPLM and overcomplete that may be two things; `centred`, whether TransformerLens had
 centred the weights of the model that a dictionary was trained on, as for GPT-2's `res-jb`. Where a config says so
@@ -60,7 +79,10 @@ TransformerLens takes out of them when it moves the values' biases.
 
 SAELens before version 3 and transcoder_circuits as published: pickles of their own classes, which are refused; saved
 again with a plain `cfg` they are `checkpoint`. overcomplete's encoders of more than one product, its OMPSAE and QSAE.
-Multi-layer SAEs behind a tuned lens. Nothing is known to be published for feature choice,
+Multi-layer SAEs behind a tuned lens. Crosscoders of two models are read, but not added to one of them. Crosscoders and
+cross-layer transcoders whose features compete across layers, hook points or tokens at inference: llamascopium and
+crosslayer-coding convert theirs to JumpReLU. The clt-training fork of sparsify. llamascopium's `.dcp` checkpoints and
+batch-wise norms, and Lorsa with a repeated rotation. Nothing is known to be published for feature choice,
 mutual choice, KronSAE, gradient, variational and codebook dictionaries: `plain` is for those.
 """
 

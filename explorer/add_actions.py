@@ -35,10 +35,12 @@ def look_at_model(*, path: str, revision: str = "", user: AbstractBaseUser | Non
     return looks.look_at_model(path, revision=revision)
 
 
-def look_at_corpus(*, path: str, glob: str = "", name: str = "", user: AbstractBaseUser | None) -> looks.CorpusLook:
+def look_at_corpus(
+    *, path: str, glob: str = "", field: str = "", name: str = "", user: AbstractBaseUser | None
+) -> looks.CorpusLook:
     """Say what text lies at a path; raises NotAllowed and what `features.looks` does."""
     may_add(user, path)
-    return looks.look_at_corpus(path, glob=glob or "**/*", name=name)
+    return looks.look_at_corpus(path, glob=glob, field=field, name=name)
 
 
 def add_dictionaries(
@@ -74,11 +76,22 @@ def add_model(
     )
 
 
-def add_corpus(*, path: str, user: AbstractBaseUser, name: str = "", glob: str = "", description: str = "") -> RunCard:
-    """Add the text of a folder or a file."""
+def add_corpus(
+    *,
+    path: str,
+    user: AbstractBaseUser,
+    name: str = "",
+    glob: str = "",
+    field: str = "",
+    limit: int | None = None,
+    description: str = "",
+) -> RunCard:
+    """Add the text of a folder, a file, or a dataset of a hub."""
     look = look_at_corpus(path=path, glob=glob, name=name, user=user)
-    run_id = services.additions.create_corpus(path=path, user=user, name=name, glob=glob, description=description)
-    return _begin(run_id, at_once=look.n_bytes <= AT_ONCE_BYTES)
+    run_id = services.additions.create_corpus(
+        path=path, user=user, name=name, glob=glob, field=field, limit=limit, description=description
+    )
+    return _begin(run_id, at_once=not (look.is_dataset or look.n_tables) and look.n_bytes <= AT_ONCE_BYTES)
 
 
 def download(*, path: str, what: str, user: AbstractBaseUser, match: str = "", model: str = "") -> RunCard:

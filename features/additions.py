@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -14,7 +14,9 @@ from features.looks.corpora import corpus_files
 from features.looks.dictionaries import patterns_of
 from features.looks.models import FILES
 from features.models import Run
-from features.texts import Skips, documents_in
+from features.services.corpora import NewDocument
+from features.texts import Skips, documents_in, documents_of
+from features.texts.finding import HUB
 from inference.dashboards.corpus import Cancelled
 from inference.dictionaries import hub
 from inference.errors import FacetError, InvalidInput
@@ -81,28 +83,42 @@ def _add_dictionaries(run: Run, reporter: Reporter) -> None:
 
 
 def _add_corpus(run: Run, reporter: Reporter) -> None:
-    here = Path(run.params["path"]).expanduser()
-    files = corpus_files(here, run.params["glob"])
-    root = here if here.is_dir() else here.parent
-
-    def reported() -> Iterator[Path]:
-        for number, path in enumerate(files):
-            reporter.at("read", number, len(files), "files")
-            yield path
-
-    skips, field = Skips(), run.params.get("field") or "text"
+    path, glob, field = (run.params[name] for name in ("path", "glob", "field"))
+    skips, copies_at = Skips(), Path(settings.FACET_CORPORA)
+    if path.startswith(HUB):
+        reporter.say(f"Copying at most {run.params['limit']:,} documents of {path.removeprefix(HUB)}.")
+        found = documents_of(path, skips=skips, field=field, limit=run.params["limit"], copies_at=copies_at)
+        documents = _counted(found, reporter)
+    else:
+        here = Path(path).expanduser()
+        files = corpus_files(here, glob)
+        root = here if here.is_dir() else here.parent
+        documents = documents_in(_told(files, reporter), root, skips=skips, field=field, copies_at=copies_at)
     corpus = services.corpora.add_corpus(
         name=run.params["name"],
-        documents=documents_in(reported(), root, skips=skips, field=field, copies_at=Path(settings.FACET_CORPORA)),
+        documents=documents,
         description=run.params["description"],
-        origin={"place": str(here), "glob": run.params["glob"], "field": field},
+        origin={"place": path, "glob": glob, "field": field},
         skips=skips,
     )
-    reporter.at("read", len(files), len(files), "files")
-    reporter.say(
-        f"{corpus.slug}: {corpus.documents.count():,} documents." + (f" Left out: {skips}." if skips.counts else "")
-    )
+    n_documents = corpus.documents.count()
+    reporter.tell("read", n_documents, n_documents, "documents")
+    reporter.say(f"{corpus.slug}: {n_documents:,} documents." + (f" Left out: {skips}." if skips.counts else ""))
     services.runs.record(run=run.pk, result={"links": [f"/corpora/{corpus.slug}"]})
+
+
+def _told(files: Sequence[Path], reporter: Reporter) -> Iterator[Path]:
+    """Yield the files, reporting each; raise Cancelled if the run is to stop."""
+    for number, path in enumerate(files):
+        reporter.at("read", number, len(files), "files")
+        yield path
+
+
+def _counted(documents: Iterable[NewDocument], reporter: Reporter) -> Iterator[NewDocument]:
+    """Yield documents of which nobody knows how many there are."""
+    for number, document in enumerate(documents):
+        reporter.at("read", number, number + 1, "documents")
+        yield document
 
 
 def _download(run: Run, reporter: Reporter) -> None:

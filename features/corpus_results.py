@@ -52,10 +52,16 @@ class TokenizationRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusPage:
-    """A corpus with one page of its documents. `skipped` counts, by reason, those that gave the last build nothing."""
+    """A corpus with one page of its documents.
+
+    `left_out` counts, by reason, what was found and is no document, and `left_out_first` names the first. `skipped`
+    counts documents that gave the last build no context; that build is the run `skipped_by`.
+    """
 
     corpus: CorpusCard
     documents: Page[DocumentRow]
     tokenizations: tuple[TokenizationRow, ...]
+    left_out: tuple[tuple[str, int], ...] = ()
+    left_out_first: tuple[tuple[str, str], ...] = ()
     skipped: tuple[tuple[str, int], ...] = ()
     skipped_by: int | None = None

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from django.db import close_old_connections, connection, transaction
 
 from features import services
-from features.builds import load_dictionary_of, load_model_of
+from features.builds import documents_of, load_dictionary_of, load_model_of
 from features.jobs import Reporter, Watcher, carry_out, silent
-from features.models import Corpus, Document, Run
+from features.models import Corpus, Run
 from features.services.evaluations import ALL
 from inference.dashboards.corpus import Cancelled, read_contexts
 from inference.dashboards.results import DocumentRef
@@ -71,7 +71,4 @@ def _evaluate(run: Run, reporter: Reporter) -> None:
 
 
 def _documents(corpus: Corpus, split: str) -> list[DocumentRef]:
-    rows = Document.objects.filter(corpus=corpus).order_by("ordinal")
-    if split != ALL:
-        rows = rows.filter(split=split)
-    return [DocumentRef(ordinal=row.ordinal, name=row.name, path=row.path, split=row.split) for row in rows]
+    return [document for document in documents_of(corpus) if split in (ALL, document.split)]

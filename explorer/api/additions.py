@@ -31,7 +31,9 @@ def look_at_model(request: HttpRequest, body: schemas.ModelPlace) -> ModelLook:
 @router.post("/looks/corpora", response=CorpusLook, auth=SIGNED_IN, operation_id="look_at_corpus")
 def look_at_corpus(request: HttpRequest, body: schemas.CorpusPlace) -> CorpusLook:
     """Say which files of a folder would be documents; nothing is written."""
-    return add_actions.look_at_corpus(path=body.path, glob=body.glob, name=body.name, user=caller(request))
+    return add_actions.look_at_corpus(
+        path=body.path, glob=body.glob, field=body.field, name=body.name, user=caller(request)
+    )
 
 
 @router.post("/dictionaries", response={201: RunCard}, auth=SIGNED_IN, operation_id="add_dictionaries")
@@ -60,9 +62,15 @@ def add_model(request: HttpRequest, body: schemas.ModelIn) -> Status[RunCard]:
 
 @router.post("/corpora", response={201: RunCard}, auth=SIGNED_IN, operation_id="add_corpus")
 def add_corpus(request: HttpRequest, body: schemas.CorpusIn) -> Status[RunCard]:
-    """Add the text of a folder or a file; returns the run that reads it."""
+    """Add the text of a folder, a file, or a dataset of a hub; returns the run that reads it."""
     card = add_actions.add_corpus(
-        path=body.path, glob=body.glob, name=body.name, description=body.description, user=caller(request)
+        path=body.path,
+        glob=body.glob,
+        field=body.field,
+        limit=body.limit,
+        name=body.name,
+        description=body.description,
+        user=caller(request),
     )
     return Status(201, card)
 

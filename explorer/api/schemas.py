@@ -193,12 +193,14 @@ class ModelIn(ModelPlace):
 class CorpusPlace(Body):
     """Where to look for text."""
 
-    path: str = Field(description="A folder or a file on the machine of Facet.")
-    glob: str = Field("", description="Which files of the folder; all, by default.")
+    path: str = Field(description="A folder or a file on the machine of Facet, or hub:OWNER/NAME, a dataset.")
+    glob: str = Field("", description="Which files of the folder; all but hidden ones, by default.")
+    field: str = Field("text", description="The field of the text in lines of JSON and in Parquet.")
     name: str = ""
 
 
 class CorpusIn(CorpusPlace):
     """A text to add."""
 
+    limit: int | None = Field(None, ge=1, description="Documents of a dataset; 100,000 by default.")
     description: str = ""

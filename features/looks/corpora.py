@@ -1,4 +1,4 @@
-"""What text lies at a path: files, bytes, and which of them would be held out as tests."""
+"""What text lies at a place: files, bytes, and which of them give documents."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 
 from features.models import Corpus
 from features.services.corpora import split_by_name
+from features.texts.copies import PARQUET
+from features.texts.finding import HUB, files_of
+from features.texts.lines import SUFFIXES
 from features.words import slugify
 from inference.errors import InvalidInput, NotFound
 
@@ -20,32 +23,42 @@ _LOOKED_INTO = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundFile:
-    """A file that would be a document. `problem` says why it would be skipped, as far as its beginning shows."""
+    """A file: `kind` is text, which is one document, or lines of JSON or Parquet, which are one for each row.
+
+    `problem` says why it would be skipped, as far as its beginning shows.
+    """
 
     name: str
     n_bytes: int
     split: str
+    kind: str = "text"
     problem: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusLook:
-    """What a look found: `n_test` of `n_files` would be held out; `n_odd` of the first `n_looked_into` are no text."""
+    """What a look found: `n_test` of `n_files` would be held out; `n_odd` of the first `n_looked_into` are no text.
+
+    `n_tables` files hold a document in each row; `is_dataset` is one of a hub, which only its run looks at.
+    """
 
     path: str
     glob: str
+    field: str
     name: str
     slug: str
     n_files: int
     n_bytes: int
     n_test: int
+    n_tables: int
     n_looked_into: int
     n_odd: int
     files: tuple[FoundFile, ...]
+    is_dataset: bool = False
     known: str = ""
 
 
-def look_at_corpus(path: str, *, glob: str = "**/*", name: str = "") -> CorpusLook:
+def look_at_corpus(path: str, *, glob: str = "", field: str = "", name: str = "") -> CorpusLook:
     """Say which files of a folder match, or that a single file is there.
 
     Raises InvalidInput for an empty path, a pattern that is none or more than MAX_FILES, NotFound for no folder or
@@ -54,24 +67,28 @@ def look_at_corpus(path: str, *, glob: str = "**/*", name: str = "") -> CorpusLo
     path, name = path.strip(), name.strip()
     if not path:
         raise InvalidInput("Nothing says where to look.", "Give a folder of text files, or one file.")
+    is_dataset = path.startswith(HUB)
     here = Path(path).expanduser()
-    found = corpus_files(here, glob)
+    found = [] if is_dataset else corpus_files(here, glob)
     root = here if here.is_dir() else here.parent
     looked = [_file(root, file) for file in found[:_LOOKED_INTO]]
-    names = [file.relative_to(root).as_posix() for file in found]
-    name = name or here.stem
+    texts = [file.relative_to(root).as_posix() for file in found if _kind(file) == "text"]
+    name = name or (path.rpartition("/")[2] if is_dataset else here.stem)
     slug = slugify(name)
     return CorpusLook(
         path=path,
         glob=glob,
+        field=field or "text",
         name=name,
         slug=slug,
         n_files=len(found),
         n_bytes=sum(file.stat().st_size for file in found),
-        n_test=sum(split_by_name(name) == "test" for name in names),
+        n_test=sum(split_by_name(text) == "test" for text in texts),
+        n_tables=len(found) - len(texts),
         n_looked_into=len(looked),
         n_odd=sum(bool(file.problem) for file in looked),
         files=tuple(sorted(looked, key=lambda file: (not file.problem, file.name))[:SHOWN]),
+        is_dataset=is_dataset,
         known=f"/corpora/{slug}" if Corpus.objects.filter(slug=slug).exists() else "",
     )
 
@@ -83,10 +100,8 @@ def corpus_files(here: Path, glob: str) -> list[Path]:
     """
     if here.is_file():
         return [here]
-    if not here.is_dir():
-        raise NotFound(f"There is no folder {here}.", "Give the folder that holds the documents.", path=str(here))
     root = here.resolve()
-    files = (file for file in here.glob(glob or "**/*") if file.is_file() and file.resolve().is_relative_to(root))
+    files = (file for file in files_of(here, glob) if file.resolve().is_relative_to(root))
     try:
         found = list(islice(files, MAX_FILES + 1))
     except (ValueError, NotImplementedError) as error:
@@ -98,13 +113,26 @@ def corpus_files(here: Path, glob: str) -> list[Path]:
             f"More than {MAX_FILES:,} files match.", "Narrow the pattern, or join small files to fewer large ones."
         )
     if not found:
-        raise NotFound(f"No file in {here} matches {glob!r}.", "Use a pattern such as **/*.txt.", path=str(here))
+        raise NotFound(
+            f"No file in {here} matches {glob or 'anything'!r}.", "Use a pattern such as **/*.txt.", path=str(here)
+        )
     return sorted(found)
 
 
+def _kind(file: Path) -> str:
+    suffix = file.suffix.lower()
+    return "lines of JSON" if suffix in SUFFIXES else "Parquet" if suffix in PARQUET else "text"
+
+
 def _file(root: Path, file: Path) -> FoundFile:
-    name = file.relative_to(root).as_posix()
-    return FoundFile(name=name, n_bytes=file.stat().st_size, split=split_by_name(name), problem=_problem(file))
+    name, kind = file.relative_to(root).as_posix(), _kind(file)
+    return FoundFile(
+        name=name,
+        n_bytes=file.stat().st_size,
+        split=split_by_name(name) if kind == "text" else "by row",
+        kind=kind,
+        problem=_problem(file) if kind == "text" else "",
+    )
 
 
 def _problem(file: Path) -> str:

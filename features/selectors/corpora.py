@@ -53,6 +53,8 @@ def corpus_page(slug: str, *, text: str = "", skipped: bool = False, page: int =
             total=total,
         ),
         tokenizations=_tokenizations(row),
+        left_out=tuple(sorted(row.skipped.get("counts", {}).items())),
+        left_out_first=tuple((entry["name"], entry["reason"]) for entry in row.skipped.get("first", ())),
         skipped=tuple(sorted(counts.items())),
         skipped_by=run,
     )

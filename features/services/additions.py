@@ -13,6 +13,7 @@ from features.services import runs
 from features.services.checks import may_add, text_of
 from features.services.dictionaries import checked_source
 from features.services.models import checked_slug
+from features.texts.copies import LIMIT
 from features.words import slugify
 from inference.errors import InvalidInput
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 MOST_AT_ONCE = 500
+MOST_DOCUMENTS = 100_000_000
 
 
 @transaction.atomic
@@ -65,12 +67,25 @@ def create_download(*, path: str, match: str, what: str, model: str, user: Abstr
 
 @transaction.atomic
 def create_corpus(
-    *, path: str, user: AbstractBaseUser, name: str = "", glob: str = "**/*", description: str = ""
+    *,
+    path: str,
+    user: AbstractBaseUser,
+    name: str = "",
+    glob: str = "",
+    field: str = "",
+    limit: int | None = None,
+    description: str = "",
 ) -> int:
-    """Queue a run that adds the text of a folder or a file. Raises NotAllowed, InvalidInput."""
+    """Queue a run that adds the text of a folder, a file, or a dataset (`hub:OWNER/NAME`, at most `limit` documents).
+
+    `field` is the one of the text in lines of JSON and in Parquet. Raises NotAllowed, InvalidInput.
+    """
     path = _place(path, user)
     name = text_of(name or path.rstrip("/").rpartition("/")[2].partition(".")[0], what="name", limit=200)
-    params = {"what": "corpus", "path": path, "name": name, "glob": glob or "**/*", "description": description}
+    if limit is not None and not 1 <= limit <= MOST_DOCUMENTS:
+        raise InvalidInput(f"{limit:,} documents cannot be copied.", f"Give 1 to {MOST_DOCUMENTS:,}.", limit=limit)
+    params = {"what": "corpus", "path": path, "name": name, "glob": glob, "field": field or "text"}
+    params |= {"limit": limit or LIMIT, "description": description}
     return _create(f"Add the text {name}", ("read",), params, user)
 
 

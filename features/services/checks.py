@@ -58,8 +58,10 @@ def may_add(user: AbstractBaseUser | None, path_or_id: str) -> None:
     """
     if signed_in(user).is_staff:
         return
-    path = Path(path_or_id.rpartition("#")[0] or path_or_id).expanduser().resolve()
-    if not any(path.is_relative_to(folder) for folder in settings.FACET_ADD_FOLDERS):
+    path = Path(path_or_id.rpartition("#")[0] or path_or_id).expanduser()
+    # What is not absolute may be the id of a hub.
+    inside = (path.resolve().is_relative_to(folder) for folder in settings.FACET_ADD_FOLDERS)
+    if not (path.is_absolute() and any(inside)):
         raise NotAllowed(
             "This account may not make this machine read that path.",
             "Ask somebody with a staff account to add it, or to list its folder in FACET_ADD_FOLDERS.",

@@ -36,7 +36,7 @@ def documents_of(
         yield from lines.documents_of_lines(path, place.removeprefix(HUB), field, skips)
         return
     here = Path(place).expanduser()
-    files = list(_files(here, glob))
+    files = list(files_of(here, glob))
     if not files:
         raise NotFound(f"No file in {here} matches {glob or 'anything'!r}.", "Use a pattern such as **/*.txt.")
     root = here if here.is_dir() else here.parent
@@ -60,7 +60,8 @@ def documents_in(
             yield NewDocument(name=name, path=path)
 
 
-def _files(here: Path, glob: str) -> Iterator[Path]:
+def files_of(here: Path, glob: str) -> Iterator[Path]:
+    """Yield the file itself, or the files of a folder that match; raise NotFound for neither."""
     if here.is_file():
         yield here
         return

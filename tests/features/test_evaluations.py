@@ -1,5 +1,6 @@
 """The command `evaluate`, from registered parts to the dictionary's page."""
 
+import json
 from io import StringIO
 
 import pytest
@@ -8,7 +9,9 @@ from django.urls import reverse
 
 from features import selectors, services
 from features.models import Dictionary, Document
+from features.texts import Skips, documents_of
 from inference.errors import FacetError, NotFound
+from tests.tiny import TEXT
 
 ADDRESS = "tiny/1-res-topk"
 
@@ -36,6 +39,16 @@ def test_figures_are_stored_and_shown(world, client):
     assert "Not measured yet" not in page and "nats clean" in page and "tokens of Some files (test" in page
     answer = client.get(reverse("api-1:source", args=["tiny", "1-res-topk"])).json()
     assert answer["fidelity"]["ce_recovered"] == found.ce_recovered
+
+
+def test_text_in_lines_of_json_is_read_from_where_it_is(registered, tmp_path):
+    rows = [json.dumps({"text": TEXT * 30, "id": number}) for number in range(6)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    skips = Skips()
+    documents = documents_of(str(tmp_path), skips=skips, copies_at=tmp_path / "copies")
+    services.corpora.add_corpus(name="Rows", documents=documents, skips=skips)
+    run(ADDRESS, "--corpus", "rows", "--tokens", 300, "--split", "all")
+    assert selectors.source_card("tiny", "1-res-topk").fidelity.corpus == "Rows"
 
 
 def test_a_build_keeps_what_was_measured(world):

@@ -230,6 +230,28 @@ def test_patterns_do_not_lead_out_of_the_folder(db, tmp_path, glob):
         looks.look_at_corpus(str(tmp_path / "text"), glob=glob)
 
 
+def test_lines_of_json_are_documents_and_what_is_left_out_is_listed(staff, tmp_path):
+    rows = [{"body": f"document {number}"} for number in range(5)] + [{"other": 1}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\nbroken\n")
+    look = looks.look_at_corpus(str(tmp_path), field="body")
+    assert (look.n_files, look.n_tables, look.files[0].kind, look.files[0].split) == (1, 1, "lines of JSON", "by row")
+    run = added("corpus", path=str(tmp_path), name="Rows", field="body", user=staff)
+    assert run.state == "done", run.error
+    page = selectors.corpus_page("rows")
+    assert page.corpus.n_documents == 5 and dict(page.left_out) == {"without 'body'": 1, "not JSON": 1}
+    assert page.left_out_first[0][0].startswith("rows.jsonl:")
+    assert selectors.document("rows", 2).lines == ("document 2",)
+
+
+def test_a_dataset_of_a_hub_is_left_to_its_run(staff):
+    look = looks.look_at_corpus("hub:owner/texts")
+    assert look.is_dataset and (look.name, look.slug, look.files) == ("texts", "texts", ())
+    run = Run.objects.get(id=services.additions.create_corpus(path="hub:owner/texts", limit=10, user=staff))
+    assert (run.params["limit"], run.params["name"]) == (10, "texts")
+    with pytest.raises(InvalidInput):
+        services.additions.create_corpus(path="hub:owner/texts", limit=0, user=staff)
+
+
 def test_text_that_is_none_is_pointed_out(db, tmp_path):
     (tmp_path / "good.txt").write_text("größe " * 2000)
     (tmp_path / "empty.txt").write_text("")

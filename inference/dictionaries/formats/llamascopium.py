@@ -59,7 +59,7 @@ THRESHOLD, AVERAGE = "activation_function.log_jumprelu_threshold", "dataset_aver
 def detect(place: Place) -> Verdict:
     if not place.has(CONFIG) or _weights_name(place) is None:
         return no(f"no {CONFIG}" if not place.has(CONFIG) else f"no {WEIGHTS[0]} or other weights")
-    kind = place.json(CONFIG).get("sae_type")
+    kind = str(place.json(CONFIG).get("sae_type"))
     return yes(f"{CONFIG} has sae_type {kind}") if kind in ACTIVATIONS else no(f"{CONFIG} has sae_type {kind!r}")
 
 

@@ -15,12 +15,12 @@ BatchTopK's running threshold is saved, nor where the dictionary reads: facet.js
 
 from __future__ import annotations
 
-from math import exp
+from math import exp, isfinite
 from typing import Any
 
 from inference.dictionaries.config import DictionaryConfig, UnsupportedDictionary
 from inference.dictionaries.formats.place import OVERRIDES, Place, Verdict, no, yes
-from inference.dictionaries.storage import Weights
+from inference.dictionaries.storage import Weights, damaged
 
 LAYOUT = "one file with dictionary._weights, or dictionary.W and dictionary.C"
 ARCHITECTURES = {
@@ -34,6 +34,7 @@ ARCHITECTURES = {
 }
 # The package's own; what a run set instead is not saved.
 RELAX_LENGTH = 1.0
+MULTIPLIER = "dictionary.multiplier"
 LINEAR = ("encoder.final_block.0.weight", "encoder.weight")
 
 
@@ -58,6 +59,10 @@ def read_config(place: Place) -> DictionaryConfig:
         tensors["log_threshold_f"] = "thresholds"
     tied = tensors["w_enc_fd"] == tensors.get("w_dec_fo")
     multiplier = weights.numbers("dictionary.multiplier")[0] if "dictionary.multiplier" in weights else 0.0
+    if not isfinite(multiplier):
+        raise damaged(
+            weights.path, "dictionary.multiplier has values that are not finite", tensor="dictionary.multiplier"
+        )
     return place.describe(
         weights,
         format="overcomplete",

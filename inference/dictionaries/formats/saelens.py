@@ -88,7 +88,7 @@ def read_config(place: Place) -> DictionaryConfig:
     centred = _centred(place, metadata, hook_in, hook_out, normalize)
     if centred == centring.CENTRED:
         normalize = "centred"
-    shifted = _shifted(place, metadata, hook_in)
+    shifted = normalize == "none" and _shifted(place, metadata, hook_in)
     weights = place.weights(WEIGHTS)
     tensors = _tensors(place, cfg, name, architecture, weights)
     d_in, d_sae = _count(place, cfg, "d_in"), _count(place, cfg, "d_sae")

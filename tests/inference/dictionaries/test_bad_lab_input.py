@@ -187,3 +187,18 @@ def test_a_multi_layer_dictionary_has_a_part_for_each_layer(tmp_path):
     change_json(renamed / "config.json", layers=None)
     with pytest.raises(UnsupportedDictionary, match="which layers of which model"):
         read_config(renamed)
+
+
+@pytest.mark.parametrize(("layout", "name"), CASES)
+def test_values_of_kinds_that_a_config_cannot_have_are_refused_or_passed_over(tmp_path, layout, name):
+    path = write(tmp_path, layout, name)
+    for config in tmp_path.rglob("*.json"):
+        told = json.loads(config.read_text())
+        for key in told:
+            for value in ([], "x", {"a": 1}, -1, None, float("inf")):
+                config.write_text(json.dumps(told | {key: value}))
+                try:
+                    read_config(path, digest=False)
+                except FacetError as error:
+                    assert_plain(error)
+        config.write_text(json.dumps(told))

@@ -88,11 +88,29 @@ class Dictionary:
 
     @torch.inference_mode()
     def encode_features(
-        self, x_td: Tensor, indices_m: Sequence[int] | Tensor, lengths: Sequence[int] | None = None
+        self,
+        x_td: Tensor,
+        indices_m: Sequence[int] | Tensor,
+        lengths: Sequence[int] | None = None,
+        *,
+        kth_t: Tensor | None = None,
     ) -> Tensor:
-        """Return a_tm: the chosen columns of `encode`, without computing the others where the architecture allows."""
+        """Return a_tm: the chosen columns of `encode`, without computing the others where the architecture allows.
+
+        Where features compete, the others decide: `kth_t`, from `kth_scores`, says what they decided for these tokens.
+        """
         indices_m = self._indices(indices_m)
-        return self.encoder.encode_features(self._input(x_td), indices_m, **self._sequences(x_td, lengths))
+        known = {} if kth_t is None else {"kth_t": kth_t}
+        return self.encoder.encode_features(self._input(x_td), indices_m, **self._sequences(x_td, lengths), **known)
+
+    @torch.inference_mode()
+    def kth_scores(self, activations: SparseActivations) -> Tensor | None:
+        """Return four bytes a token that make `encode_features` as cheap for TopK as where nothing competes.
+
+        None for dictionaries that have no use for them.
+        """
+        find = getattr(self.encoder, "kth_scores", None)
+        return None if find is None else find(activations)
 
     @torch.inference_mode()
     def pre_activations(self, x_td: Tensor, lengths: Sequence[int] | None = None) -> Tensor:

@@ -127,6 +127,16 @@ def test_no_tokens_give_no_activations(dictionary):
     assert dictionary.decode(activations, torch.zeros(0, 32)).shape == (0, dictionary.d_out)
 
 
+def test_known_scores_decide_a_competition(dictionary, x_td):
+    activations = dictionary.encode(x_td)
+    kth_t = dictionary.kth_scores(activations)
+    if kth_t is None:
+        assert dictionary.config.architecture != "topk"
+        return
+    every = torch.arange(dictionary.n_features)
+    torch.testing.assert_close(dictionary.encode_features(x_td, every, kth_t=kth_t), activations.dense())
+
+
 def test_encode_works_in_chunks(dictionary, x_td, monkeypatch):
     whole = dictionary.encode(x_td)
     monkeypatch.setattr("kernels.rows.CHUNK_ELEMENTS", 1000)

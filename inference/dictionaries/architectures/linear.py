@@ -52,8 +52,12 @@ class LinearEncoder:
         # Kernels decide, and answer, in float32.
         return self.activation.encode(x_td, self.w_enc_fd, self.b_enc_f).to(x_td.dtype)
 
-    def encode_features(self, x_td: Tensor, indices_m: Tensor) -> Tensor:
-        return self.activation.encode_features(x_td, self.w_enc_fd, self.b_enc_f, indices_m).to(x_td.dtype)
+    def encode_features(self, x_td: Tensor, indices_m: Tensor, **known: Tensor) -> Tensor:
+        return self.activation.encode_features(x_td, self.w_enc_fd, self.b_enc_f, indices_m, **known).to(x_td.dtype)
+
+    def kth_scores(self, activations: SparseActivations) -> Tensor | None:
+        """Return what chosen features must reach, for activations of the kind where k features fire at a token."""
+        return self.activation.kth_scores(activations) if hasattr(self.activation, "kth_scores") else None
 
     def pre_activations(self, x_td: Tensor) -> Tensor:
         return torch.addmm(self.b_enc_f, x_td, self.w_enc_fd.T)

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
+from kernels.encode_features import encode_features
 from kernels.encode_topk import encode_topk, keep_best
 from kernels.screening import Screen
 
 FIRST_RIVALS = 64
 MANY = 8
+_ROUNDING = 2**-21
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,12 +37,27 @@ class TopK:
     def activate(self, h_tf: Tensor) -> SparseActivations:
         return SparseActivations.from_topk(*keep_best(h_tf, self.k), h_tf.shape[1])
 
-    def encode_features(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor, indices_m: Tensor) -> Tensor:
+    def kth_scores(self, activations: SparseActivations) -> Tensor:
+        """Return what a feature must reach to fire at each token, zero where fewer than k fire."""
+        full_t = activations.counts_t == self.k
+        kth_t = activations.values_n.new_zeros(activations.n_tokens)
+        kth_t[full_t] = activations.values_n[activations.indptr[1:][full_t] - 1]
+        return kth_t
+
+    def encode_features(
+        self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor, indices_m: Tensor, kth_t: Tensor | None = None
+    ) -> Tensor:
         """Return the chosen activations, computing rivals only until k of them beat each chosen feature of a token.
 
-        Most tokens are decided by a small part of the other features, in whatever order these are stored. For many
-        chosen features at once the whole competition is cheaper.
+        With the k-th scores of a full encode of these tokens nothing else is computed. Without, most tokens are decided
+        by a small part of the other features, in whatever order these are stored. For many chosen features at once the
+        whole competition is cheaper.
         """
+        if kth_t is not None and x_td.dtype == torch.float32:
+            # One score computed by two products differs in its last digits; the k-th itself must fire in both.
+            scale_tm = x_td.norm(dim=1, keepdim=True) * w_enc_fd[indices_m].norm(dim=1)
+            floor_tm = (kth_t[:, None] - _ROUNDING * scale_tm).clamp(min=0)
+            return encode_features(x_td, w_enc_fd, b_enc_f, indices_m, floor_tm)
         if len(indices_m) > MANY:
             return self.encode(x_td, w_enc_fd, b_enc_f).columns(indices_m)
         h_tm = torch.addmm(b_enc_f[indices_m], x_td, w_enc_fd[indices_m].T)

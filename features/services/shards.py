@@ -53,9 +53,9 @@ def fingerprint(run: int) -> str:
 
 
 def open_shards(run: int) -> list[Shard]:
-    """Return the shards that are not done, those that wait first."""
+    """Return the shards that are not done, those that failed least first."""
     rows = Shard.objects.filter(run=run).exclude(state=Shard.State.DONE)
-    return sorted(rows, key=lambda row: (row.state != Shard.State.WAITING, len(row.failures), row.number))
+    return sorted(rows, key=lambda row: (len(row.failures), row.number))
 
 
 def all_done(run: int) -> bool:

@@ -190,9 +190,9 @@ def test_a_shard_that_fails_everywhere_ends_the_run_with_its_text_and_is_made_on
 def test_a_shard_over_which_workers_die_ends_the_run(committed, env):
     run = queue(committed)
     code = (
-        "import os; from features.services import shards\n"
-        "from inference.dashboards.passes import Pass\n"
-        "Pass.make = lambda *_: os.kill(os.getpid(), 9)\n"
+        "import os; from inference.dashboards.passes import Pass\n"
+        "make = Pass.make\n"
+        "Pass.make = lambda self, shard, *others: make(self, shard, *others) if shard else os.kill(os.getpid(), 9)\n"
         f"from features.builds import run_build; run_build({run})"
     )
     for _ in range(services.shards.ATTEMPTS):
@@ -201,6 +201,7 @@ def test_a_shard_over_which_workers_die_ends_the_run(committed, env):
     run_build(run)
     card = selectors.run(run)
     assert card.state == "failed" and "The worker was lost." in card.error
+    assert not Shard.objects.filter(run=run, number__gt=0).exclude(state=Shard.State.DONE).exists()
 
 
 def test_of_two_builds_that_begin_together_one_is_refused(committed):

@@ -27,7 +27,7 @@ N_TOKENS, CONTEXT_SIZE, ROUNDS = 131_072, 128, 3
 # Features that SAEDashboard takes at a time where its user says nothing.
 BATCH = 128
 SOURCE, THREADS = "1-res-topk", 2
-PEER = Path(__file__).parent / "peers" / "saedashboard.py"
+PEER = "benchmarks.peers.saedashboard"
 _AIM = 100
 
 
@@ -147,8 +147,8 @@ def _rows(loaded: weights.Weights, n_tokens: int) -> np.ndarray:
 def _peer(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
     path = folder / "spec.json"
     path.write_text(json.dumps(spec))
-    command = [str(environments.python_of("saedashboard")), "-W", "ignore", str(PEER), str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [str(environments.python_of("saedashboard")), "-W", "ignore", "-m", PEER, str(path)]
+    done = subprocess.run(command, cwd=weights.ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(done.stderr[-4000:])
     return json.loads(done.stdout.splitlines()[-1])

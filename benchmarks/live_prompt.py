@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
@@ -26,7 +25,7 @@ from tests.interop import environments
 
 N_TOKENS, ROUNDS, WARM_UP, TOP = 64, 40, 3, 50
 _SOURCE = "2-res-jump"
-_PEER = Path(__file__).parent / "peers" / "saelens.py"
+_PEER = "benchmarks.peers.saelens"
 
 
 def run() -> list[Result]:
@@ -125,8 +124,14 @@ def _peer(spec: dict) -> Iterator:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         file.write(json.dumps(spec))
         file.flush()
-        command = [str(environments.python_of("oracles")), "-W", "ignore", str(_PEER), file.name]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        command = [str(environments.python_of("oracles")), "-W", "ignore", "-m", _PEER, file.name]
+        pipes = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.DEVNULL,
+            "text": True,
+            "cwd": weights.ROOT,
+        }
         with subprocess.Popen(command, **pipes) as process:
 
             def ask() -> float:

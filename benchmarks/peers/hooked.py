@@ -1,4 +1,4 @@
-"""A model in TransformerLens, for peers that run on it: scripts beside this one, in environments of their own."""
+"""A model in TransformerLens, for the peers beside this module that run on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SAEDashboard's side of the build: run as a script, in its own environment, with one argument, a JSON file.
+"""SAEDashboard's side of the build: run as a module, in its own environment, with one argument, a JSON file.
 
 It makes dashboards the way its Neuronpedia runner does (`sae_dashboard.neuronpedia`): the same layout, quantiles and
 batches of features, of tokens that it is given, and writes one JSON file per batch. Prints a line of JSON: seconds of
@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.hooked import hooked_model
+
 
 def main(path: str) -> None:
     spec = json.loads(Path(path).read_text())
     import numpy as np
     import torch
-    from hooked import hooked_model
     from sae_lens import SAE
 
     torch.set_num_threads(spec["threads"])

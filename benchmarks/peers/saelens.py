@@ -1,4 +1,4 @@
-"""The live prompt as TransformerLens and SAELens answer it: run as a script, in its own environment, with a JSON file.
+"""The live prompt as TransformerLens and SAELens answer it: run as a module, in its own environment, with a JSON file.
 
 For each line on standard input it runs the prompt once, whole model, dense encode and torch.topk, and prints the
 seconds that took. Imports nothing of Facet.
@@ -11,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.peers.hooked import hooked_model
+
 
 def main(path: str) -> None:
     spec = json.loads(Path(path).read_text())
     import torch
-    from hooked import hooked_model
     from sae_lens import SAE
 
     torch.set_num_threads(spec["threads"])

@@ -58,7 +58,7 @@ class Geometry:
 def geometry_of(model: LanguageModel, dictionary: Dictionary) -> Geometry:
     """Look at a dictionary's weights: its encoder's, its decoder's, and these beside the model's unembedding."""
     n, writes = dictionary.n_features, dictionary.config.has_directions
-    encoder = neighbours(dictionary.encoder_directions())
+    encoder = neighbours(dictionary.encoder_directions()) if dictionary.config.has_projections else _no_neighbours(n)
     decoder = neighbours(dictionary.decoder_directions()) if writes else _no_neighbours(n)
     effects = logit_effects(model, dictionary) if writes and model.family.causal else _no_effects(n)
     return Geometry(

@@ -18,6 +18,8 @@ SIGNED = frozenset({"abstopk", "signed_topk", "fixed_pursuit", "linear", "neuron
 SEQUENTIAL = frozenset({"temporal", "lorsa"})
 # Architectures whose features write something else for every input, so that none has a direction of its own.
 WITHOUT_DIRECTIONS = frozenset({"molt"})
+# Architectures whose features are coordinates of their input: as projections none is like another.
+COORDINATES = frozenset({"neurons"})
 # Architectures that only read.
 WITHOUT_DECODER = frozenset({"router"})
 
@@ -121,6 +123,11 @@ class DictionaryConfig:
     def has_directions(self) -> bool:
         """Whether a feature writes one direction, by which it can be steered and compared."""
         return has_directions(self.architecture)
+
+    @property
+    def has_projections(self) -> bool:
+        """Whether a feature projects its input on a direction by which it can be compared."""
+        return self.architecture not in COORDINATES
 
     @property
     def is_signed(self) -> bool:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from inference.activations import capture
+from inference.dashboards.geometry import geometry_of
 from inference.dictionaries import find_dictionaries, load_dictionary, read_config
 from inference.dictionaries.config import DamagedDictionary, UnknownDictionary, UnsupportedDictionary, check_fit
 from inference.dictionaries.dictionary import WithoutDecoder
@@ -66,6 +67,13 @@ def test_experts_weigh_as_the_models_own_router(models, model_folders, family):
     assert not dictionary.config.decodes
     with pytest.raises(WithoutDecoder):
         dictionary.reconstruct(x_td)
+
+
+def test_neurons_are_compared_by_what_they_write_alone(models, model_folders):
+    dictionary = load_dictionary(f"{model_folders['gpt2']}#neurons:{LAYER}", device="cpu")
+    geometry = geometry_of(models["gpt2"], dictionary)
+    assert (geometry.encoder_neighbour_ids_fk == -1).all()
+    assert (geometry.decoder_neighbour_ids_fk >= 0).all()
 
 
 def test_files_in_shards_are_read_where_they_lie(models, tmp_path):

@@ -96,6 +96,48 @@ def across(task: Task, kind: str) -> list[Expected]:
     return answers
 
 
+def gemma_scope_2(task: Task, *, skip: bool) -> list[Expected]:
+    """What it makes of Gemma Scope 2's cross-layer transcoders, whose files have an axis of layers."""
+    from circuit_tracer.transcoder.cross_layer_transcoder import load_gemma_scope_2_clt
+    from safetensors.torch import save_file
+
+    folder = task.folder / "gemma-scope-2-1b-pt" / "clt" / "width_10k"
+    folder.mkdir(parents=True)
+    draw = torch.Generator().manual_seed(7)
+    paths = {}
+    for layer in range(N_LAYERS):
+        w_dec = torch.randn(task.n_features, N_LAYERS, task.d_in, generator=draw) * task.d_in**-0.5
+        w_dec[:, :layer] = 0
+        stored = {
+            "w_enc": torch.randn(task.d_in, task.n_features, generator=draw) * task.d_in**-0.5,
+            "b_enc": 0.2 * torch.randn(task.n_features, generator=draw),
+            "threshold": 0.1 + 0.5 * torch.rand(task.n_features, generator=draw),
+            "w_dec": w_dec,
+            "b_dec": 0.2 * torch.randn(task.d_in, generator=draw),
+        }
+        if skip:
+            stored["affine_skip_connection"] = 0.1 * torch.randn(task.d_in, task.d_in, generator=draw)
+        paths[layer] = str(folder / f"params_layer_{layer}.safetensors")
+        save_file({name: tensor.to(task.dtype) for name, tensor in stored.items()}, paths[layer])
+    # Its loader leaves the last path out.
+    paths[N_LAYERS] = ""
+    whole = load_gemma_scope_2_clt(paths, device=torch.device("cpu"), dtype=torch.float32).float()
+    x_ltd = torch.stack([task.inputs(layer) for layer in range(N_LAYERS)])
+    a_ltf = whole.encode(x_ltd)
+    answers = []
+    for layer in range(N_LAYERS):
+        alone = torch.zeros_like(a_ltf)
+        alone[layer] = a_ltf[layer]
+        seen = torch.zeros_like(x_ltd)
+        seen[layer] = x_ltd[layer]
+        y_lto = whole.decode(alone.to_sparse(), seen if skip else None) - whole.b_dec[:, None]
+        y_lto[layer] += whole.b_dec[layer]
+        y_to = y_lto[layer:].permute(1, 0, 2).flatten(1)
+        path = f"gemma-scope-2-1b-pt/clt/width_10k#{layer}"
+        answers.append(Expected(path=path, x_td=x_ltd[layer], a_tf=a_ltf[layer], y_to=y_to))
+    return answers
+
+
 CASES: dict[str, Case] = {
     "relu": partial(layers, kind="relu"),
     "jumprelu": partial(layers, kind="jumprelu"),
@@ -104,4 +146,6 @@ CASES: dict[str, Case] = {
     "jumprelu_skip": partial(layers, kind="jumprelu", skip=True),
     "clt_relu": partial(across, kind="relu"),
     "clt_jumprelu": partial(across, kind="jump_relu"),
+    "gemma_scope_2_clt": partial(gemma_scope_2, skip=True),
+    "gemma_scope_2_clt_plain": partial(gemma_scope_2, skip=False),
 }

@@ -18,6 +18,7 @@ ALONE: dict[str, tuple[str, Callable[[str], str]]] = {
     "overcomplete": ("overcomplete", str),
     "llamascopium": ("llamascopium", lambda name: name.replace(" ", "_")),
     "circuit_tracer": ("circuit_tracer", str),
+    "gemma_scope_2_layers": ("circuit_tracer", lambda name: f"gemma_scope_2_{name}"),
     "circuit_tracer_clt": ("circuit_tracer", lambda name: f"clt_{name.replace('_', '')}"),
 }
 HEAD = """# Formats

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from inference.activations import capture
 from inference.dashboards.geometry import geometry_of
@@ -83,6 +84,30 @@ def test_files_in_shards_are_read_where_they_lie(models, tmp_path):
     state = models["gpt_neox"].module.state_dict()
     assert torch.equal(dictionary.decoder_directions(), state["gpt_neox.layers.2.mlp.dense_4h_to_h.weight"].T)
     assert torch.equal(dictionary.decoder.b_out_o, state["gpt_neox.layers.2.mlp.dense_4h_to_h.bias"])
+
+
+@pytest.mark.parametrize(
+    ("config", "stored", "part"),
+    [
+        ({"model_type": "gpt2"}, "h.1.mlp.c_proj.weight", "neurons:1"),
+        (
+            {"model_type": "mixtral", "num_experts_per_tok": 2},
+            "model.layers.1.block_sparse_moe.gate.weight",
+            "experts:1",
+        ),
+        (
+            {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}},
+            "language_model.model.layers.1.mlp.down_proj.weight",
+            "neurons:1",
+        ),
+    ],
+    ids=["without-base", "older-experts", "inside-another"],
+)
+def test_older_names_of_checkpoints_are_known(tmp_path, config, stored, part):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({stored: torch.randn(6, 4), f"vision_tower.{stored}.not": torch.zeros(1)}, tmp_path / "model.safetensors")
+    read = read_config(f"{tmp_path}#{part}")
+    assert next(iter(read.tensors.values())).removesuffix(".T") == stored
 
 
 def test_only_who_asks_for_a_part_gets_one(model_folders):

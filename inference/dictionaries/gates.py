@@ -37,7 +37,8 @@ def gate_by(norm_f: Tensor, config: DictionaryConfig, tensors: dict[str, Tensor]
     if "threshold_f" in tensors:
         tensors["threshold_f"] = tensors["threshold_f"].clamp(min=0) / norm_f
     elif config.k is not None:
-        tensors["w_enc_fd"] = tensors["w_enc_fd"] * norm_f[:, None]
+        tied = tensors["w_enc_fd"] is tensors.get("w_dec_fo")
+        tensors["w_enc_fd"] = (tensors["w_enc_fd"].clone() if tied else tensors["w_enc_fd"]).mul_(norm_f[:, None])
         tensors["b_enc_f"] = tensors["b_enc_f"] * norm_f
         tensors["rescale_f"] = 1 / norm_f
 

@@ -76,6 +76,8 @@ def test_each_is_built_and_shown(added, client):
         assert card.built_at is not None and card.l0_mean > 0, name
         # One layer of a cross-layer transcoder reconstructs nothing by itself.
         assert (card.explained_variance is None) == (name == "clt 0"), name
+        page = client.get(f"/tiny/{added[name]}").content.decode()
+        assert ("one term of a sum" in page) == (name == "clt 0"), name
         feature = client.get(f"/tiny/{added[name]}/3")
         assert feature.status_code == 200
         says = "write no direction of their own" in feature.content.decode()

@@ -1,7 +1,8 @@
 """What a build will take, measured on builds that this deployment has finished: time, memory and disk.
 
 Time is that of the nearest measured build, scaled by the tokens and by the multiplications for each of them: two for
-every weight of the model that a token passes, and of the dictionaries. It says which build it stands on.
+every weight of the model that a token passes, and of the dictionaries. It says which build it stands on. Memory is that
+of the process and its weights and what inference.dashboards.budget grants each dictionary, within the same budget.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 
+from django.conf import settings
 from django.db import connection
 
 from features import partitions
 from features.models import Dictionary, LanguageModel
+from inference.dashboards.budget import shard_bytes
 from inference.errors import InvalidInput
 
 FLOAT_BYTES = 4
+# What a worker holds before it loads anything (measured).
+PROCESS_BYTES = 400_000_000
 # Where nothing was built, features and examples take so much: the demo's dictionaries, indexes included.
 BYTES_PER_FEATURE = 12_000
 
@@ -25,13 +30,16 @@ BYTES_PER_FEATURE = 12_000
 class Estimate:
     """What a build of `n_tokens` tokens is expected to take; `seconds` is None where no build was measured yet.
 
-    `memory_bytes` is the worker's peak, `disk_bytes` what is stored. `basis` says what it was reckoned from.
+    `memory_bytes` is what each worker takes at most, of the `budget_bytes` that it may; where `fits` is false the
+    largest dictionary alone takes more. `disk_bytes` is stored. `basis` says what time was reckoned from.
     """
 
     n_tokens: int
     n_features: int
     seconds: float | None
-    memory_bytes: int | None
+    memory_bytes: int
+    budget_bytes: int
+    fits: bool
     disk_bytes: int
     basis: str
 
@@ -43,8 +51,8 @@ class _Measured:
     rows: tuple[Dictionary, ...]
     n_tokens: int
     seconds: float
-    memory_bytes: int
     device: str
+    workers: int
 
 
 def estimate(*, dictionaries: Sequence[int], n_tokens: int) -> Estimate:
@@ -53,15 +61,24 @@ def estimate(*, dictionaries: Sequence[int], n_tokens: int) -> Estimate:
     if not rows:
         raise InvalidInput("No dictionary is chosen.", "Choose at least one.")
     n_features = sum(row.n_features for row in rows)
+    budget = settings.FACET_BUILD_MEMORY
+    base = PROCESS_BYTES + _weights(rows)
+    shards = [shard_bytes(row.n_features) for row in rows]
+    # What does not fit at once goes one after the other.
+    memory = {
+        "memory_bytes": max(base + max(shards), min(budget, base + sum(shards))),
+        "budget_bytes": budget,
+        "fits": base + max(shards) <= budget,
+    }
     measured = _measured()
     if not measured:
         return Estimate(
             n_tokens=n_tokens,
             n_features=n_features,
             seconds=None,
-            memory_bytes=None,
             disk_bytes=n_features * BYTES_PER_FEATURE,
-            basis="No build was measured here yet, so time and memory are not known.",
+            basis="No build was measured here yet, so the time is not known.",
+            **memory,
         )
     work = _work(rows)
     nearest = min(measured, key=lambda build: abs(log(work / _work(build.rows))))
@@ -71,10 +88,10 @@ def estimate(*, dictionaries: Sequence[int], n_tokens: int) -> Estimate:
         n_tokens=n_tokens,
         n_features=n_features,
         seconds=nearest.seconds * scale,
-        memory_bytes=max(0, nearest.memory_bytes + _weights(rows) - _weights(nearest.rows)),
         disk_bytes=round(n_features * _bytes_per_feature(nearest.rows)),
         basis=f"Reckoned from the build of {nearest.rows[0].model.slug}: {names}, {nearest.n_tokens:,} tokens in"
-        f" {nearest.seconds:,.0f} s on {nearest.device}.",
+        f" {nearest.seconds:,.0f} s on {nearest.device}, {nearest.workers} worker{'s' if nearest.workers > 1 else ''}.",
+        **memory,
     )
 
 
@@ -88,8 +105,8 @@ def _measured() -> list[_Measured]:
             rows=tuple(rows),
             n_tokens=rows[0].stats["n_tokens"],
             seconds=measurements["seconds"],
-            memory_bytes=measurements.get("peak_memory_bytes", 0),
             device=measurements.get("device", "a device not recorded"),
+            workers=measurements.get("workers", 1),
         )
         for rows in builds.values()
         if _is_whole(measurements := rows[0].stats["measurements"]) and rows[0].stats.get("n_tokens")
@@ -112,7 +129,9 @@ def _of_model(model: LanguageModel) -> int:
 
 
 def _weights(rows: Iterable[Dictionary]) -> int:
-    return sum(row.n_features * (row.d_in + row.d_out) * FLOAT_BYTES for row in rows)
+    rows = list(rows)
+    model = _of_model(rows[0].model) + rows[0].model.d_vocab * rows[0].model.d_model
+    return FLOAT_BYTES * (model + sum(row.n_features * (row.d_in + row.d_out) for row in rows))
 
 
 def _bytes_per_feature(rows: Sequence[Dictionary]) -> float:

@@ -7,9 +7,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from inference.dictionaries.dictionary import Dictionary
 from inference.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from inference.dictionaries.dictionary import Dictionary
 
 DEFAULT_BYTES = 4 * 1024**3
 # What one dictionary's features take at once while a shard is encoded: sums, and candidates that compete (measured).

@@ -3,18 +3,19 @@
 import pytest
 
 from features import estimates
+from features.estimates import PROCESS_BYTES
 from features.models import Dictionary
 from inference.errors import InvalidInput
 
 
-def measured(world, seconds: float = 20.0, memory: int = 10**9, **more: object) -> list[Dictionary]:
+def measured(world, seconds: float = 20.0, **more: object) -> list[Dictionary]:
     rows = list(world.dictionaries.values())
     for row in rows:
         row.refresh_from_db()
         row.stats |= {
             "run": 1,
             "n_tokens": 10_000,
-            "measurements": {"seconds": seconds, "peak_memory_bytes": memory} | more,
+            "measurements": {"seconds": seconds, "workers": 2} | more,
         }
         row.save()
     return rows
@@ -22,7 +23,7 @@ def measured(world, seconds: float = 20.0, memory: int = 10**9, **more: object) 
 
 def test_without_a_build_time_is_not_known(registered):
     found = estimates.estimate(dictionaries=[row.pk for row in registered.dictionaries.values()], n_tokens=1000)
-    assert found.seconds is None and found.memory_bytes is None and found.disk_bytes > 0
+    assert found.seconds is None and found.memory_bytes > PROCESS_BYTES and found.disk_bytes > 0
     assert "No build was measured" in found.basis
 
 
@@ -30,11 +31,22 @@ def test_time_grows_with_tokens_and_memory_with_weights(world, django_assert_num
     rows = measured(world)
     with django_assert_num_queries(3):
         same = estimates.estimate(dictionaries=[row.pk for row in rows], n_tokens=10_000)
-    assert same.seconds == pytest.approx(20.0) and same.memory_bytes == 10**9
-    assert "tiny" in same.basis and "10,000 tokens in 20 s" in same.basis
+    assert same.seconds == pytest.approx(20.0) and same.fits
+    assert "tiny" in same.basis and "10,000 tokens in 20 s" in same.basis and "2 workers" in same.basis
     assert estimates.estimate(dictionaries=[row.pk for row in rows], n_tokens=50_000).seconds == pytest.approx(100.0)
     one = estimates.estimate(dictionaries=[rows[0].pk], n_tokens=10_000)
     assert one.seconds < same.seconds and one.memory_bytes < same.memory_bytes and one.disk_bytes < same.disk_bytes
+
+
+def test_memory_stays_within_the_budget_unless_one_dictionary_is_too_large(registered, settings):
+    ids = [row.pk for row in registered.dictionaries.values()]
+    roomy = estimates.estimate(dictionaries=ids, n_tokens=1000)
+    one = estimates.estimate(dictionaries=ids[:1], n_tokens=1000)
+    settings.FACET_BUILD_MEMORY = one.memory_bytes + 1_000_000
+    in_turns = estimates.estimate(dictionaries=ids, n_tokens=1000)
+    assert roomy.memory_bytes > in_turns.memory_bytes > 0 and in_turns.fits
+    settings.FACET_BUILD_MEMORY = one.memory_bytes // 2
+    assert not estimates.estimate(dictionaries=ids, n_tokens=1000).fits
 
 
 def test_a_build_that_was_resumed_says_nothing_of_time(world):

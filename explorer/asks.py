@@ -26,6 +26,7 @@ from explorer.live_values import (
 from explorer.ramps import activation_level
 from features import selectors
 from features.results import FeatureRow, SourceCard
+from features.selectors.suggestions import no_weights
 from inference.errors import FacetError, InvalidInput, NotFound
 
 PROMPT_SECONDS = 60.0
@@ -102,6 +103,7 @@ def test_texts(
 ) -> tuple[TestedText, ...]:
     """Return the activations of several features of one dictionary on a text, from one pass of the model."""
     card = selectors.source_card(model, source)
+    require_weights(card)
     for index in indices:
         _check_index(card, index)
     payload = {"model": model, "source": source, "indices": list(indices), "text": check_text(text)}
@@ -227,7 +229,16 @@ def chosen_sources(model: str, sources: Sequence[str]) -> tuple[SourceCard, ...]
             f"It has: {', '.join(known)}.",
             suggestions=[card.url for card in cards],
         )
-    return tuple(known[source] for source in sources) or cards
+    runnable = tuple(card for card in cards if card.has_weights)
+    for card in [known[source] for source in sources] if sources or runnable else cards[:1]:
+        require_weights(card)
+    return tuple(known[source] for source in sources) or runnable
+
+
+def require_weights(card: SourceCard) -> None:
+    """Raise NoWeights for a dictionary that is known from imported files alone."""
+    if not card.has_weights:
+        raise no_weights(card.model, card.source)
 
 
 def feature_rows(

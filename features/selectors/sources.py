@@ -234,6 +234,7 @@ def as_source_card(dictionary: Dictionary, running: ActiveRuns) -> SourceCard:
         explained_variance=stats.get("explained_variance"),
         dead=stats.get("dead"),
         dense=stats.get("dense"),
+        has_weights=bool(dictionary.path),
         running_run=running.get((dictionary.id, Run.Kind.BUILD)),
         evaluating_run=running.get((dictionary.id, Run.Kind.EVALUATION)),
         model_revision=provenance.get("model_revision") or dictionary.model.revision,

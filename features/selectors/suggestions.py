@@ -44,6 +44,23 @@ def no_index(model: str, source: str, index: int, n_features: int) -> UnknownAdd
     )
 
 
+class NoWeights(NotFound):
+    """A dictionary or a model that is known from imported files alone."""
+
+    code = "no-weights"
+
+
+def no_weights(model: str, source: str) -> NoWeights:
+    """Return the error for what needs weights that are not here."""
+    return NoWeights(
+        f"{model}/{source} is known from imported files: its weights are not here, so nothing can be run on it.",
+        "Add its model and the dictionary itself (add_model, add_dictionary), then import the files for them.",
+        suggestions=[f"/{model}/{source}"],
+        model=model,
+        source=source,
+    )
+
+
 def _unknown(cause: str, prefix: str, wrong: str, names: list[str], **details: object) -> UnknownAddress:
     close = get_close_matches(wrong.lower(), names, n=3, cutoff=0.4) or sorted(names)[:5]
     remedy = (

@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from features.models import Corpus, Dictionary, Document, Run
+from features.selectors.suggestions import no_weights
 from features.services import runs
 from features.services.corpora import chosen_corpus
 from inference.errors import InvalidInput, NotFound
@@ -45,6 +46,9 @@ def create(
     rows = _locked(Q(id__in=dictionaries))
     if not rows or len(rows) < len(set(dictionaries)):
         raise NotFound("A dictionary to evaluate is not there.", "Choose at least one.", ids=list(dictionaries))
+    for row in rows:
+        if not row.path:
+            raise no_weights(row.model.slug, row.source)
     model = rows[0].model
     if any(row.model_id != model.pk for row in rows):
         raise InvalidInput("The dictionaries belong to several models.", "Evaluate those of one model at a time.")

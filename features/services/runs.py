@@ -15,6 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from features.models import Corpus, Dictionary, Run, RunLine
+from features.selectors.suggestions import no_weights
 from features.services.corpora import chosen_corpus
 from features.services.shards import forgive
 from features.words import storable
@@ -64,6 +65,9 @@ def create_build(
     )
     if not rows or len(rows) < len(set(dictionaries)):
         raise NotFound("A dictionary to build is not there.", "Choose dictionaries that exist.", ids=list(dictionaries))
+    for row in rows:
+        if not row.path:
+            raise no_weights(row.model.slug, row.source)
     model = rows[0].model
     if any(row.model_id != model.pk for row in rows):
         raise InvalidInput("The dictionaries belong to several models.", "Start one build for each model.")

@@ -96,10 +96,11 @@ def engine() -> Engine:
 
 def warm_up() -> None:
     """Load the first model and its dictionaries, so that the first visitor does not wait for them."""
-    first = Dictionary.objects.order_by("model_id", "id").values_list("model__slug", flat=True).first()
+    loadable = Dictionary.objects.exclude(path="").exclude(model__path="").order_by("model_id", "id")
+    first = loadable.values_list("model__slug", flat=True).first()
     if first is None:
         return
-    sources = Dictionary.objects.filter(model__slug=first).order_by("id").values_list("source", flat=True)[:8]
+    sources = loadable.filter(model__slug=first).order_by("id").values_list("source", flat=True)[:8]
     model, dictionaries = _specs(first, list(sources))
     controls = {"rank": "max", "density": None, "positions": None, "top": 1, "truncate": True}
     engine().prompt_features(model, dictionaries, text="def warm_up():", **controls)

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from django.test import Client
 
+from features import services
 from features.exports.neuronpedia import write_neuronpedia
 from features.jobs import work
-from features.models import Run
+from features.models import Dictionary, Run
+from features.selectors.suggestions import NoWeights
 from tests.features.conftest import World
 
 SOURCE = "1-res-topk"
@@ -91,3 +93,18 @@ def test_pages_offer_to_save(world: World) -> None:
 def _csrf(client: Client) -> dict[str, str]:
     client.get("/api")
     return {"X-CSRFToken": client.cookies["csrftoken"].value} if "csrftoken" in client.cookies else {}
+
+
+def test_what_needs_weights_says_that_they_are_not_here(signed_in: Client, tmp_path: Path, settings) -> None:
+    write_neuronpedia("tiny", SOURCE, tmp_path / "open")
+    work(services.imports.create_import(place=str(tmp_path / "open"), model="copy"))
+    page = signed_in.get(f"/copy/{SOURCE}/3").content.decode()
+    assert "imported" in page
+    asked = {"model": "copy", "sources": [SOURCE], "text": "def"}
+    answer = signed_in.post("/api/v1/prompt", asked, content_type="application/json", headers=_csrf(signed_in))
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "no-weights"
+    dictionary = Dictionary.objects.get(model__slug="copy")
+    for create in (services.runs.create_build, services.evaluations.create):
+        with pytest.raises(NoWeights):
+            create(dictionaries=[dictionary.pk], corpus="some-files", n_tokens=1000)

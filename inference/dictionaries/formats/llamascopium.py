@@ -157,15 +157,16 @@ def _clt(place: Place, cfg: dict[str, Any], weights: Weights) -> dict[str, Any]:
     tensors = {
         "w_enc_fd": f"W_E[{layer}].T",
         "b_enc_f": f"b_E[{layer}]",
-        "w_dec_fo": " | ".join(_named(weights, f"W_D.{target}[{layer}]") for target in targets),
         "b_out_o": f"b_D.{layer}",
         "log_threshold_f": f"{THRESHOLD}[{layer}]",
     }
+    named = present(weights, _all_named(weights, tensors), optional=("log_threshold_f",))
+    named["w_dec_fo"] = " | ".join(_named(weights, f"W_D.{target}[{layer}]") for target in targets)
     return {
         "hook_in": reads[layer],
         "hook_out": "+".join(writes[layer:]),
         "is_summand": True,
-        "tensors": present(weights, _all_named(weights, tensors), optional=("log_threshold_f",)),
+        "tensors": named,
     }
 
 

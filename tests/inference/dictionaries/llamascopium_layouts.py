@@ -40,7 +40,15 @@ def gated(name: str, h_tf: Tensor, norm_f: Tensor, threshold_f: Tensor | None) -
     return activate(name, h_tf * norm_f, threshold_f) / norm_f
 
 
-def write(folder: Path, tensors: dict[str, Tensor], cfg: dict, averages: dict[str, float], mode: str) -> dict:
+def write(
+    folder: Path,
+    tensors: dict[str, Tensor],
+    cfg: dict,
+    averages: dict[str, float],
+    mode: str,
+    *,
+    pickled: bool = False,
+) -> dict:
     """Write weights and config; return the tensors and the factor of each hook point."""
     stored = dict(tensors)
     factors = dict.fromkeys(averages, 1.0)
@@ -48,7 +56,13 @@ def write(folder: Path, tensors: dict[str, Tensor], cfg: dict, averages: dict[st
         stored |= {f"dataset_average_activation_norm.{key}": torch.tensor(value) for key, value in averages.items()}
         width = D if cfg["sae_type"] != "crosscoder" else HALF
         factors = {key: width**0.5 / value for key, value in averages.items()}
-    written = save(folder / "sae_weights.safetensors", stored)
+    if pickled:
+        path = folder / "checkpoints" / "final.pt"
+        path.parent.mkdir(parents=True)
+        torch.save({"sae": stored, "version": "2.0.0"}, path)
+        written = {name: tensor.double() for name, tensor in stored.items()}
+    else:
+        written = save(folder / "sae_weights.safetensors", stored)
     write_json(folder / "config.json", {"norm_activation": mode, "top_k": K, "d_model": D, **cfg})
     write_json(folder / "lm_config.json", {"model_name": "tiny"})
     return written | {"factors": factors}
@@ -94,7 +108,7 @@ def sae(
 
 
 @case("llamascopium", "crosscoder relu", "crosscoder jumprelu")
-def crosscoder(folder: Path, draw: Draw, name: str) -> Written:
+def crosscoder(folder: Path, draw: Draw, name: str, *, pickled: bool = False) -> Written:
     act_fn, points = name.split()[1], RESIDUALS.split("+")
     stored = {
         "W_E": draw.normal(2, HALF, F, scale=D**-0.5),
@@ -104,7 +118,8 @@ def crosscoder(folder: Path, draw: Draw, name: str) -> Written:
         **with_threshold(draw, act_fn, F),
     }
     cfg = {"sae_type": "crosscoder", "act_fn": act_fn, "hook_points": points}
-    w = write(folder, stored, cfg, {points[0]: 3.0, points[1]: 5.0}, "dataset-wise")
+    averages = {points[0]: 3.0, points[1]: 5.0}
+    w = write(folder, stored, cfg, averages, "dataset-wise", pickled=pickled)
     factor_p1 = torch.tensor([[w["factors"][point]] for point in points]).double()
     norm_pf = w["W_D"].norm(dim=2)
 
@@ -125,7 +140,7 @@ def crosscoder(folder: Path, draw: Draw, name: str) -> Written:
 
 
 @case("llamascopium", "clt relu", "clt jumprelu", "clt topk")
-def clt(folder: Path, draw: Draw, name: str) -> Written:
+def clt(folder: Path, draw: Draw, name: str, *, pickled: bool = False) -> Written:
     act_fn = name.split()[1]
     reads = [f"blocks.{layer}.ln2.hook_normalized" for layer in range(LAYERS)]
     writes = [f"blocks.{layer}.hook_mlp_out" for layer in range(LAYERS)]
@@ -138,7 +153,7 @@ def clt(folder: Path, draw: Draw, name: str) -> Written:
     }
     cfg = {"sae_type": "clt", "act_fn": act_fn, "hook_points_in": reads, "hook_points_out": writes}
     averages = {point: 2.0 + at for at, point in enumerate(reads + writes)}
-    w = write(folder, stored, cfg, averages, "dataset-wise")
+    w = write(folder, stored, cfg, averages, "dataset-wise", pickled=pickled)
     targets = range(LAYER, LAYERS)
     norm_f = sum(w[f"W_D.{target}"][LAYER].square().sum(1) for target in targets).sqrt()
 
@@ -242,6 +257,8 @@ def molt(folder: Path, draw: Draw, name: str, *, act_fn: str = "jumprelu") -> Wr
 
 
 VARIANTS: dict[str, Case] = {
+    "llamascopium-crosscoder-pt": variant(crosscoder, "crosscoder jumprelu", pickled=True),
+    "llamascopium-clt-pt": variant(clt, "clt jumprelu", pickled=True),
     "llamascopium-inference": variant(sae, "sae jumprelu", mode="inference"),
     "llamascopium-token-wise": variant(sae, "sae relu", mode="token-wise"),
     "llamascopium-without-norms": variant(sae, "sae topk", norms=False),

@@ -75,6 +75,8 @@ class Fidelity:
 class SourceCard:
     """One dictionary. The figures of the build are None until its dashboards are built.
 
+    Without `has_weights` it is known from imported files alone, and nothing can be run on it.
+
     `model_revision`, `precision`, `context_size` and `excluded` (what statistics leave out) are those of the build.
     `origin` is what the dictionary's own files say.
     """
@@ -104,6 +106,7 @@ class SourceCard:
     dead: int | None = None
     dense: int | None = None
     running_run: int | None = None
+    has_weights: bool = True
     model_revision: str = ""
     precision: str = ""
     context_size: int | None = None

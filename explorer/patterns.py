@@ -209,6 +209,7 @@ def feature_card() -> FeatureCard:
         token_entropy=1.38,
         burstiness=3.37,
         peak_tokens=((" raise", 612), ("\n            raise", 188), (" Error", 41), ("(", 9)),
+        next_tokens=((" ValueError", 21), (" TypeError", 8), ("\n", 2)),
         activations=Histogram(edges=edges, counts=counts, log_x=True),
         logits=Histogram(edges=logit_edges, counts=logit_counts),
         logit_skewness=0.41,
@@ -218,6 +219,7 @@ def feature_card() -> FeatureCard:
             TokenEffect(token_id=100 + i, text=t, value=-1.42 + 0.12 * i) for i, t in enumerate(suppressed)
         ),
         decoder_neighbours=_neighbours(0.81),
+        encoder_neighbours=_neighbours(0.67),
         co_firing=_neighbours(0.34),
         explanations=(
             ExplanationCard(id=1, text=LABELS[0], method="", author="ada", created_at=MOMENT, votes=3, my_vote=1),

@@ -66,18 +66,26 @@ def neighbours(rows: Sequence[Neighbour], url: str) -> SafeString:
     items = [
         f'<li><a href="{escape(url)}/{row.index}"><span class="index">{row.index}</span>\n'
         f'<span class="label"><bdi>{escape(row.label or "no label yet")}</bdi></span>\n'
-        f'<span class="value">{row.value:.2f}</span></a></li>'
+        f'<span class="value"{_shares(row)}>{row.value:.2f}</span></a></li>'
         for row in rows
     ]
     listed = "".join(items) or '<li class="muted small">None recorded.</li>'
     return mark_safe(f'<ul class="neighbours">{listed}</ul>')
 
 
+def _shares(row: Neighbour) -> str:
+    """Say how often each of two features fires with the other."""
+    if row.share_here is None or row.share_there is None:
+        return ""
+    return f' title="the other fires at {row.share_here:.0%} of these firings, this at {row.share_there:.0%} of its"'
+
+
 def effect_rows(effects: Sequence[TokenEffect], reach: float) -> SafeString:
     """Return the rows of tokens that a feature promotes or suppresses, on a scale that ends at `reach`."""
     rows = [
         f'{_ROW if place <= SHOWN_EFFECTS else _REST}<td><span class="chip {level(effect.value, reach)}"'
-        f' title="token {effect.token_id}">{escape(shown(effect.text))}</span></td><td>{signed(effect.value)}</td></tr>'
+        f' title="token {effect.token_id}, {effect.z:+.1f} deviations">{escape(shown(effect.text))}</span></td>'
+        f"<td>{signed(effect.value)}</td></tr>"
         for place, effect in enumerate(effects, 1)
     ]
     return mark_safe("".join(rows) or '<tr><td class="muted">none</td><td></td></tr>')

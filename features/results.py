@@ -62,8 +62,8 @@ class Fidelity:
     kl_spliced: float
     kl_ablated: float
     kl_score: float | None
-    corpus: str
     n_terms: int = 1
+    corpus: str
     split: str
     context_size: int
     precision: str
@@ -122,7 +122,6 @@ class SourceCard:
     @property
     def is_transcoder(self) -> bool:
         return self.hook_point_out != self.hook_point
-
 
     @property
     def has_directions(self) -> bool:
@@ -185,11 +184,15 @@ class CommentCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEffect:
-    """A vocabulary entry with the feature's direct effect on its logit, centred over the vocabulary."""
+    """A vocabulary entry with the feature's direct effect on its logit, centred over the vocabulary.
+
+    `z` is the effect in standard deviations of the feature's effects on all of the vocabulary.
+    """
 
     token_id: int
     text: str
     value: float
+    z: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,10 +206,17 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
+    """Another feature and how near it is; of one that fires at the same tokens, also how often each way.
+
+    `share_here` is the share of this feature's firings at which the other fires too, `share_there` the other way round.
+    """
+
     index: int
     value: float
     label: str
     density: float
+    share_here: float | None = None
+    share_there: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +302,7 @@ class FeatureCard:
     token_entropy: float
     burstiness: float
     peak_tokens: tuple[tuple[str, int], ...]
+    next_tokens: tuple[tuple[str, int], ...]
     activations: Histogram
     logits: Histogram
     logit_skewness: float | None
@@ -299,6 +310,7 @@ class FeatureCard:
     promoted: tuple[TokenEffect, ...]
     suppressed: tuple[TokenEffect, ...]
     decoder_neighbours: tuple[Neighbour, ...]
+    encoder_neighbours: tuple[Neighbour, ...]
     co_firing: tuple[Neighbour, ...]
     explanations: tuple[ExplanationCard, ...]
     comments: tuple[CommentCard, ...]
@@ -379,6 +391,32 @@ class DocumentPage:
     sha256: str
     lines: tuple[str, ...]
     changed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFeatureRow:
+    """A feature that fires on a token id: how often, and how strongly.
+
+    `strength`, 0 to 1, is the activation to expect there as a share of the feature's maximum; `share` is that of the
+    token's occurrences at which the feature fires.
+    """
+
+    index: int
+    count: int
+    share: float
+    strength: float
+    label: str
+    density: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFeatures:
+    """The features of a dictionary that fire most on one token id, strongest first."""
+
+    token_id: int
+    text: str
+    occurrences: int
+    features: tuple[TokenFeatureRow, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

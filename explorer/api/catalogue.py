@@ -21,6 +21,7 @@ from features.results import (
     SourceCard,
     SourceFilters,
     SourcePage,
+    TokenFeatures,
 )
 from inference.errors import InvalidInput
 
@@ -76,6 +77,12 @@ def source(request: HttpRequest, model: str, source: str) -> SourceCard:
 def features(request: HttpRequest, model: str, source: str, filters: Query[Filters]) -> SourcePage:
     """Return one page of a source's features, filtered and sorted; `sort` takes a leading "-" for descending."""
     return selectors.source_page(model, source, filters.values())
+
+
+@router.get("/sources/{model}/{source}/tokens/{int:token_id}", response=TokenFeatures, operation_id="token_features")
+def token_features(request: HttpRequest, model: str, source: str, token_id: int) -> TokenFeatures:
+    """Return the features of a source that fire most on a token id, as its build found them, strongest first."""
+    return selectors.token_features(model, source, token_id)
 
 
 @router.get("/features/{model}/random", response=FeatureRow, operation_id="random_feature")

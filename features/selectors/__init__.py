@@ -10,6 +10,7 @@ from features.selectors.models import home, model_page
 from features.selectors.runs import run, runs
 from features.selectors.search import search
 from features.selectors.sources import source_card, source_cards, source_page
+from features.selectors.token_features import token_features
 
 __all__ = [
     "corpora",
@@ -31,4 +32,5 @@ __all__ = [
     "source_card",
     "source_cards",
     "source_page",
+    "token_features",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from django.db import connection
@@ -110,11 +111,11 @@ def _feature_at(model: str, source: str, index: int) -> tuple[Dictionary, Featur
 
 
 def _neighbour_ids(feature: Feature) -> set[int]:
-    return {*feature.decoder_neighbour_ids, *feature.co_firing_ids}
+    return {*feature.decoder_neighbour_ids, *feature.encoder_neighbour_ids, *feature.co_firing_ids}
 
 
 def _token_ids(feature: Feature) -> set[int]:
-    return {*feature.peak_token_ids, *feature.promoted_ids, *feature.suppressed_ids}
+    return {*feature.peak_token_ids, *feature.next_token_ids, *feature.promoted_ids, *feature.suppressed_ids}
 
 
 def _card(
@@ -134,7 +135,6 @@ def _card(
     density_low, density_high = wilson_interval(feature.firing_count, n_tokens)
     explanations = explanation_cards(dictionary.id, index, user_id)
     texts = {token: texts_of_tokens.get((dictionary.model_id, token), f"#{token}") for token in _token_ids(feature)}
-    decoder_neighbours, co_firing = _neighbours(feature, near, n_tokens)
     log_edges = dictionary.stats.get("log_edges") or ()
     return FeatureCard(
         source=as_source_card(dictionary, active_runs()),
@@ -156,6 +156,10 @@ def _card(
             (texts[token], count)
             for token, count in zip(feature.peak_token_ids, feature.peak_token_counts, strict=True)
         ),
+        next_tokens=tuple(
+            (texts[token], count)
+            for token, count in zip(feature.next_token_ids, feature.next_token_counts, strict=True)
+        ),
         activations=_trimmed(log_edges, feature.histogram),
         logits=Histogram(
             edges=_equal_edges(feature.logit_low, feature.logit_high, len(feature.logit_histogram)),
@@ -163,10 +167,15 @@ def _card(
         ),
         logit_skewness=feature.logit_skewness,
         logit_kurtosis=feature.logit_kurtosis,
-        promoted=_effects(feature.promoted_ids, feature.promoted_values, texts),
-        suppressed=_effects(feature.suppressed_ids, feature.suppressed_values, texts),
-        decoder_neighbours=decoder_neighbours,
-        co_firing=co_firing,
+        promoted=_effects(feature.promoted_ids, feature.promoted_values, feature.logit_deviation, texts),
+        suppressed=_effects(feature.suppressed_ids, feature.suppressed_values, feature.logit_deviation, texts),
+        decoder_neighbours=_neighbours(
+            feature.decoder_neighbour_ids, feature.decoder_neighbour_cosines, near, n_tokens
+        ),
+        encoder_neighbours=_neighbours(
+            feature.encoder_neighbour_ids, feature.encoder_neighbour_cosines, near, n_tokens
+        ),
+        co_firing=_co_firing(feature, near, n_tokens),
         explanations=explanations,
         comments=_comments(dictionary.id, index, user_id),
         lists=lists_for_feature(dictionary.id, index, user_id),
@@ -260,30 +269,42 @@ def _comments(dictionary: int, index: int, user_id: int | None) -> tuple[Comment
 
 
 def _neighbours(
-    feature: Feature, near: Mapping[int, Near], n_tokens: int
-) -> tuple[tuple[Neighbour, ...], tuple[Neighbour, ...]]:
-    """Return decoder neighbours and co-firing features."""
-
-    def shaped(ids: Sequence[int], values: Sequence[float]) -> tuple[Neighbour, ...]:
-        return tuple(
-            Neighbour(
-                index=index,
-                value=value,
-                label=near[index].label,
-                density=near[index].firing_count / n_tokens if n_tokens else 0.0,
-            )
-            for index, value in zip(ids, values, strict=True)
+    ids: Sequence[int], values: Sequence[float], near: Mapping[int, Near], n_tokens: int
+) -> tuple[Neighbour, ...]:
+    return tuple(
+        Neighbour(
+            index=index,
+            value=value,
+            label=near[index].label,
+            density=near[index].firing_count / n_tokens if n_tokens else 0.0,
         )
-
-    return (
-        shaped(feature.decoder_neighbour_ids, feature.decoder_neighbour_cosines),
-        shaped(feature.co_firing_ids, feature.co_firing_jaccards),
+        for index, value in zip(ids, values, strict=True)
     )
 
 
-def _effects(ids: Sequence[int], values: Sequence[float], texts: dict[int, str]) -> tuple[TokenEffect, ...]:
+def _co_firing(feature: Feature, near: Mapping[int, Near], n_tokens: int) -> tuple[Neighbour, ...]:
+    """Return co-firing features with the shares both ways, which follow from the Jaccard index and the counts."""
+    rows = _neighbours(feature.co_firing_ids, feature.co_firing_jaccards, near, n_tokens)
+    here = feature.firing_count
+
+    def shares(row: Neighbour) -> Neighbour:
+        there = near[row.index].firing_count
+        both = row.value * (here + there) / (1 + row.value)
+        return replace(
+            row,
+            share_here=min(1.0, both / here) if here else None,
+            share_there=min(1.0, both / there) if there else None,
+        )
+
+    return tuple(map(shares, rows))
+
+
+def _effects(
+    ids: Sequence[int], values: Sequence[float], deviation: float, texts: dict[int, str]
+) -> tuple[TokenEffect, ...]:
     return tuple(
-        TokenEffect(token_id=token, text=texts[token], value=value) for token, value in zip(ids, values, strict=True)
+        TokenEffect(token_id=token, text=texts[token], value=value, z=value / deviation if deviation else 0.0)
+        for token, value in zip(ids, values, strict=True)
     )
 
 

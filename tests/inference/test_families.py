@@ -8,6 +8,7 @@ import torch
 
 from inference.activations import capture, spliced
 from inference.dashboards import run_pass
+from inference.dashboards.results import DocumentRef
 from inference.dictionaries import load_dictionary
 from inference.generation import generate
 from inference.hook_points import FAMILIES, family_of, names
@@ -276,8 +277,11 @@ def test_an_encoder_gives_activations_and_no_text(model, ids_bt, tmp_path):
     saved = tiny_dictionary(tmp_path, "topk", "blocks.1.hook_normalized_resid_post", d_in=model.d_model)
     dictionaries = {"encoder": load_dictionary(saved, device="cpu")}
     assert prompt_features(model, dictionaries, tokens).features
-    with pytest.raises(ModelWithoutHead):
-        run_pass(model, dictionaries, [], workdir=tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT * 8)
+    documents = [DocumentRef(ordinal=0, name="text.txt", path=str(tmp_path / "text.txt"))]
+    board = run_pass(model, dictionaries, documents, workdir=tmp_path / "work", context_size=32).dashboards["encoder"]
+    assert board.firing_count_f.any() and len(board.examples) and board.explained_variance < 1
+    assert (board.promoted_ids_fk == -1).all() and (board.decoder_neighbour_ids_fk >= 0).any()
     with pytest.raises(ModelWithoutHead, match="encoder"):
         next(iter(generate(model, tokens, n_tokens=1)))
     with pytest.raises(ModelWithoutHead):

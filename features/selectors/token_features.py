@@ -1,0 +1,45 @@
+"""The features that fire most on a token id, as the last build found them."""
+
+from __future__ import annotations
+
+from features.models import TokenFeature, VocabularyToken
+from features.results import TokenFeatureRow, TokenFeatures
+from features.selectors.feature_rows import features_near
+from features.selectors.sources import dictionary_at
+from inference.errors import NotFound
+
+
+def token_features(model: str, source: str, token_id: int) -> TokenFeatures:
+    """Return the features of a dictionary that fire most on a token id; raise UnknownAddress and NotFound.
+
+    A token id on which nothing fired, or that the text did not have, has no features. Four queries.
+    """
+    dictionary = dictionary_at(model, source)
+    token = VocabularyToken.objects.filter(model_id=dictionary.model_id, token_id=token_id).first()
+    if token is None:
+        raise NotFound(
+            f"The model {model} has no token {token_id}.",
+            f"Token ids go from 0 to {dictionary.model.d_vocab - 1}.",
+            token_id=token_id,
+        )
+    row = TokenFeature.objects.filter(dictionary_id=dictionary.id, token_id=token_id).first()
+    if row is None:
+        return TokenFeatures(token_id=token_id, text=token.text, occurrences=0, features=())
+    near, n_tokens = features_near(dictionary.id, row.feature_ids), dictionary.stats.get("n_tokens") or 0
+    columns = zip(row.feature_ids, row.counts, row.strengths, strict=True)
+    return TokenFeatures(
+        token_id=token_id,
+        text=token.text,
+        occurrences=row.occurrences,
+        features=tuple(
+            TokenFeatureRow(
+                index=index,
+                count=count,
+                share=count / row.occurrences if row.occurrences else 0.0,
+                strength=strength,
+                label=near[index].label,
+                density=near[index].firing_count / n_tokens if n_tokens else 0.0,
+            )
+            for index, count, strength in columns
+        ),
+    )

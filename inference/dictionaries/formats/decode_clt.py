@@ -1,4 +1,4 @@
-"""crosslayer-coding's cross-layer transcoders (`decode-clt`): cfg.json + model.safetensors with an encoder_module.
+"""crosslayer-coding's cross-layer transcoders (`decode-clt`): model.safetensors and cfg.json.
 
     a_s = activation(x_s E_s.T + b_s);  y_t = sum over s <= t of a_s D_st.T + c_st (+ x_s S_st.T)
 
@@ -15,7 +15,7 @@ from inference.dictionaries.formats.names import hook_point
 from inference.dictionaries.formats.place import Place, Verdict, no, yes
 from inference.dictionaries.storage import damaged
 
-LAYOUT = "cfg.json + model.safetensors with encoder_module"
+LAYOUT = "model.safetensors with encoder_module + cfg.json, there or in the folder above"
 CONFIG, WEIGHTS = "cfg.json", "model.safetensors"
 ARCHITECTURES = {"relu": "relu", "jumprelu": "jumprelu"}
 ENCODER, DECODERS = "encoder_module.encoders.{}", "decoder_module.decoders.{}"
@@ -23,19 +23,18 @@ SKIPS, THRESHOLD = "decoder_module.skip_weights.{}", "theta_manager.log_threshol
 
 
 def detect(place: Place) -> Verdict:
-    missing = [name for name in (CONFIG, WEIGHTS) if not place.has(name)]
-    if missing:
-        return no(f"no {' and no '.join(missing)}")
+    if not place.has(WEIGHTS) or _config_place(place) is None:
+        return no(f"no {CONFIG if place.has(WEIGHTS) else WEIGHTS}")
     tensor = f"{ENCODER.format(0)}.weight"
     return yes(f"{WEIGHTS} has {tensor}") if tensor in place.weights(WEIGHTS) else no(f"{WEIGHTS} has no {tensor}")
 
 
 def parts(place: Place) -> list[str]:
-    return [str(layer) for layer in range(_count(place, place.json(CONFIG)))]
+    return [str(layer) for layer in range(_count(place, _config(place)))]
 
 
 def read_config(place: Place) -> DictionaryConfig:
-    cfg, weights = place.json(CONFIG), place.weights(WEIGHTS)
+    cfg, weights = _config(place), place.weights(WEIGHTS)
     layer, n_layers = int(place.part), _count(place, cfg)
     activation, tying = cfg.get("activation_fn", "jumprelu"), cfg.get("decoder_tying", "none")
     _check(place, cfg, activation, tying)
@@ -70,6 +69,15 @@ def read_config(place: Place) -> DictionaryConfig:
             f"Decoders are tied {tying}." if tying != "none" else "Every pair of layers has a decoder of its own.",
         ),
     )
+
+
+def _config_place(place: Place) -> Place | None:
+    """Return the folder of the config: its trainer saves that of a run above the checkpoints."""
+    return next((Place(folder) for folder in (place.folder, place.folder.parent) if Place(folder).has(CONFIG)), None)
+
+
+def _config(place: Place) -> dict[str, Any]:
+    return (_config_place(place) or place).json(CONFIG)
 
 
 def _count(place: Place, cfg: dict[str, Any]) -> int:

@@ -209,7 +209,10 @@ def gemma_scope_2_layers(folder: Path, draw: Draw, name: str, *, relative: bool 
 
 
 @case("decode_clt", "relu", "jumprelu")
-def decode_clt(folder: Path, draw: Draw, name: str, *, tying: str = "none", skip: bool = False) -> Written:
+def decode_clt(
+    folder: Path, draw: Draw, name: str, *, tying: str = "none", skip: bool = False, inside: str = ""
+) -> Written:
+    """`inside` is the folder of a checkpoint, below that of the run."""
     pairs = [(source, target) for source in range(LAYERS) for target in range(source, LAYERS)]
     called = {"none": "{}->{}", "per_source": "{0}", "per_target": "{1}"}[tying]
     decoder = "decoder_module.decoders.{}.{}".format
@@ -225,7 +228,7 @@ def decode_clt(folder: Path, draw: Draw, name: str, *, tying: str = "none", skip
         stored |= {f"decoder_module.skip_weights.{key}": draw.normal(D, D, scale=0.1) for key in skips}
     if name == "jumprelu":
         stored["theta_manager.log_threshold"] = torch.stack([draw.threshold() for _ in range(LAYERS)]).log()
-    w = save(folder / "model.safetensors", stored)
+    w = save(folder / inside / "model.safetensors", stored)
     cfg = {"num_features": F, "num_layers": LAYERS, "d_model": D, "activation_fn": name, "decoder_tying": tying}
     templates = {
         "mlp_input_template": "transformer.h.{}.mlp.input",
@@ -252,7 +255,7 @@ def decode_clt(folder: Path, draw: Draw, name: str, *, tying: str = "none", skip
         return torch.cat(outputs, dim=1)
 
     facts = {"is_summand": True, "hook_in": "blocks.1.mlp.hook_in", "hook_out": MLP_OUTS}
-    return Written(path=Path(f"{folder}#{LAYER}"), encode=encode, decode=decode, facts=facts)
+    return Written(path=Path(f"{folder / inside}#{LAYER}"), encode=encode, decode=decode, facts=facts)
 
 
 def attention(draw: Draw, n_layers: int, width: int) -> dict[str, Tensor]:
@@ -354,6 +357,7 @@ VARIANTS: dict[str, Case] = {
     "gemma_scope_2_layers-relative": variant(gemma_scope_2_layers, "clt", relative=True),
     "decode_clt-per_source": variant(decode_clt, "jumprelu", tying="per_source", skip=True),
     "decode_clt-per_target": variant(decode_clt, "relu", tying="per_target", skip=True),
+    "decode_clt-checkpoint": variant(decode_clt, "jumprelu", inside="latest"),
     "decode_clt-skip": variant(decode_clt, "relu", skip=True),
     "temporal_saes-untied": variant(temporal_saes, "temporal", tied=False, n_layers=1),
     "temporal_saes-relu": variant(temporal_saes, "temporal", kind="relu"),

@@ -194,7 +194,7 @@ def test_read_config_takes_flat_configs_and_heads(tmp_path):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"architecture": "temporal"}, "jumprelu_transcoder"),
+        ({"architecture": "hypernetwork"}, "jumprelu_transcoder"),
         ({"normalize_activations": "whitening"}, "layer_norm"),
         ({"architecture": ["topk"]}, "standard"),
     ],

@@ -201,10 +201,15 @@ def _told_apart(described: Sequence[FoundDictionary]) -> list[FoundDictionary]:
 
 
 def _known(described: Sequence[FoundDictionary]) -> list[FoundDictionary]:
-    """Return the dictionaries with the addresses of those that are registered from the same place. One query."""
+    """Return the dictionaries with the addresses of those that their model has from the same place. One query.
+
+    For a dictionary that fits no model, or several, any model's serves.
+    """
     rows = Dictionary.objects.filter(path__in=[found.path for found in described]).select_related("model")
-    known = {row.path: f"/{row.model.slug}/{row.source}" for row in rows}
-    return [replace(found, known=known.get(found.path, "")) for found in described]
+    known: dict[tuple[str, str], str] = {}
+    for row in rows:
+        known[row.path, row.model.slug] = known[row.path, ""] = f"/{row.model.slug}/{row.source}"
+    return [replace(found, known=known.get((found.path, found.model), "")) for found in described]
 
 
 def _nothing(path: str, match: str, model: str, download: DownloadFacts) -> DictionaryLook:

@@ -89,6 +89,11 @@ def test_what_is_registered_says_where(registered):
     path = registered.parts.dictionaries["1-res-topk"]
     [found] = looks.look_at_dictionaries(str(path)).dictionaries
     assert found.known == "/tiny/1-res-topk" and not found.can_be_added
+    other = LanguageModel.objects.get()
+    other.pk, other.slug, other.name, other.path = None, "other", "Other", "elsewhere"
+    other.save()
+    [found] = looks.look_at_dictionaries(str(path), model="other").dictionaries
+    assert found.known == "" and found.can_be_added
 
 
 def test_disagreements_with_the_model_are_said(registered, tmp_path):

@@ -110,7 +110,7 @@ def _activation(config: DictionaryConfig, tensors: Tensors) -> Activation:
 
 def _linear_decoder(config: DictionaryConfig, tensors: Tensors) -> LinearDecoder | GatedPoints:
     if "threshold_pf" in tensors:
-        return GatedPoints(tensors["w_dec_fo"], tensors["b_out_o"], tensors["threshold_pf"])
+        return GatedPoints.of(tensors["w_dec_fo"], tensors["b_out_o"], tensors["threshold_pf"])
     return LinearDecoder(tensors["w_dec_fo"], tensors["b_out_o"], tensors.get("w_skip_do"))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference.dashboards import pairs
+from inference.dashboards import budget, pairs
 from inference.dashboards.bands import N_BAND, N_KEPT, BandSample
 from inference.dashboards.bins import fine_bins, shown_edges
 from inference.dashboards.corpus import Cancelled, local_keys
@@ -399,3 +399,63 @@ def test_pairs_of_large_dictionaries_survive_shards(setting, result, tmp_path, m
         # Small enough for every pair to be among the most frequent: the lower bounds are the counts.
         np.testing.assert_array_equal(board.co_firing_ids_fk, result.dashboards[source].co_firing_ids_fk)
         np.testing.assert_array_equal(board.co_firing_counts_fk, result.dashboards[source].co_firing_counts_fk)
+
+
+def test_result_does_not_depend_on_how_memory_is_shared_out(setting, result, tmp_path, monkeypatch):
+    """Dictionaries go through a shard one by one, and a few features at a time are added up: the bytes stay."""
+    monkeypatch.setattr(budget, "shard_bytes", lambda n_features: 1_000_000_000)
+    monkeypatch.setattr(budget, "LEAST_MERGE_BYTES", 1)
+    monkeypatch.setattr(budget.Budget, "merge_bytes", property(lambda self: 1))
+    other = setting.run(tmp_path, memory=budget.resident_bytes() + 1_500_000_000)
+    assert other.measurements["passes_over_a_shard"] == len(setting.dictionaries)
+    for name, array in all_arrays(result).items():
+        assert all_arrays(other)[name].tobytes() == array.tobytes(), name
+
+
+def test_memory_that_cannot_do_is_said_before_anything_is_read(setting, tmp_path):
+    with pytest.raises(budget.MemoryTooSmall, match=r"may use 0\.1 GB") as caught:
+        setting.run(tmp_path, memory=100_000_000)
+    assert "FACET_BUILD_MEMORY" in caught.value.remedy
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense"])
+def test_damaged_contexts_are_read_again(setting, result, tmp_path, damage):
+    setting.run(tmp_path)
+    path = sorted(tmp_path.glob("contexts/*/00002-*.columns"))[0]
+    path.write_bytes(damage)
+    for shard in tmp_path.glob("shards/*/00002-*.columns"):
+        shard.unlink()
+    again = setting.run(tmp_path)
+    assert again.measurements["resumed_shards"] == again.measurements["shards"] - 1
+    assert all(array.tobytes() == all_arrays(result)[name].tobytes() for name, array in all_arrays(again).items())
+
+
+def test_a_corpus_is_tokenised_once(setting, tmp_path):
+    first = setting.run(tmp_path / "one", contexts_dir=tmp_path / "contexts")
+    seen = []
+    again = setting.run(tmp_path / "two", contexts_dir=tmp_path / "contexts", progress=seen.append)
+    assert "read" not in {moment.phase for moment in seen}
+    assert again.contexts.digest == first.contexts.digest
+    changed = replace(setting, documents=setting.documents[1:])
+    changed.run(tmp_path / "three", contexts_dir=tmp_path / "contexts", progress=seen.append)
+    assert "read" in {moment.phase for moment in seen}
+
+
+def test_the_histogram_of_errors_counts_every_token(result, dense):
+    for source in SOURCES:
+        y, y_hat = dense(source).y_to.astype(np.float64), dense(source).y_hat_to.astype(np.float64)
+        share = np.linalg.norm(y - y_hat, axis=1) / np.linalg.norm(y, axis=1)
+        expected = np.bincount(np.minimum((share * 100).astype(int), 99), minlength=100)
+        found = result.dashboards[source].error_histogram
+        assert found.sum() == len(y)
+        assert np.abs(found - expected).sum() <= 4  # at edges, digits decide
+
+
+def test_encoder_neighbours_are_those_of_the_encoder(setting, result):
+    for source, dictionary in setting.dictionaries.items():
+        unit = torch.nn.functional.normalize(dictionary.encoder_directions().float(), dim=1)
+        cosine = (unit @ unit.T).fill_diagonal_(-2)
+        np.testing.assert_allclose(
+            result.dashboards[source].encoder_neighbour_cosines_fk, cosine.topk(16, dim=1).values, atol=1e-6
+        )

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.kernel_trials import int8_screen, weights_first
 from kernels.cooccurrence import cooccurrence
 from kernels.encode_features import encode_features
 from kernels.encode_maximum import encode_maximum
@@ -114,6 +115,18 @@ def _encoders(x_td: Tensor, w_fd: Tensor, k: int) -> Iterator[Case]:
             **threshold,
             **common,
         )
+    if not x_td.is_cuda:
+        int8 = int8_screen(w_fd, b_f)
+        trials = {"weights first": lambda: weights_first(x_td, w_fd, b_f, threshold_f)}
+        trials["8-bit screen"] = lambda: int8(x_td, threshold_f)
+        for name, trial in trials.items():
+            yield Case(
+                kernel=f"encode_threshold, {name}",
+                ours=trial,
+                used=False,
+                **{**threshold, "agrees": lambda ours, theirs: abs(len(ours) - len(theirs[2])) <= 2},
+                **common,
+            )
     yield from _sparse(x_td, w_fd, b_f, threshold_f, k, shape)
 
 

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import torch
 
-from tests.interop.generated import Case, Expected, K, Task, randomize
+from tests.interop.generated import N_TOKENS, Case, Expected, K, Task, randomize
 
 HOOK = "blocks.1.hook_resid_post"
 
@@ -39,6 +39,8 @@ def saved(task: Task, kind: str, facts: dict[str, object] | None = None, **setti
     state = {name: w.to(task.dtype) if w.is_floating_point() else w for name, w in made.state_dict().items()}
     torch.save(state, task.folder / "sae.pt")
     stated = {"hook_in": HOOK, "dict_class": kind, **(facts or {})}
+    if kind == "BatchTopKSAE":
+        stated["threshold"] = float(made.running_threshold)
     (task.folder / "facet.json").write_text(json.dumps(stated))
     made.eval()
     x_td = task.inputs()
@@ -49,6 +51,7 @@ def saved(task: Task, kind: str, facts: dict[str, object] | None = None, **setti
 CASES: dict[str, Case] = {
     "SAE": partial(saved, kind="SAE"),
     "TopKSAE": partial(saved, kind="TopKSAE", top_k=K, facts={"k": K}),
+    "BatchTopKSAE": partial(saved, kind="BatchTopKSAE", top_k=K * N_TOKENS),
     "JumpSAE": partial(saved, kind="JumpSAE"),
     "MpSAE": partial(saved, kind="MpSAE", k=K, facts={"k": K}),
     "RATopKSAE": partial(saved, kind="RATopKSAE", top_k=K, facts={"k": K}),

@@ -16,12 +16,14 @@ NAMES = (
     "live_prompt",
     "build",
     "build_tokens",
+    "memory",
     "scaling",
     "kernels",
     "load_dictionary",
     "pages",
     "search",
     "storage",
+    "import_features",
 )
 
 

@@ -33,6 +33,14 @@ _KNOWN = frozenset(
 _NOT_KEPT = ("dfaValues", "lossValues", "logitContributions", "zValues")
 
 
+# What a byte of a list of numbers is, in rising order: a number's highest byte says whether it is zero.
+_OTHER, _COMMA, _SIGN, _ZERO, _DIGIT = range(5)
+_KINDS = np.full(256, _OTHER, dtype=np.uint8)
+_KINDS[list(b"+-.eE \t")] = _SIGN
+_KINDS[ord("0")], _KINDS[ord(",")] = _ZERO, _COMMA
+_KINDS[list(b"123456789")] = _DIGIT
+
+
 class ActivationPart:
     """Collects activations of a file; `finish` writes them to the shard as its part of a number."""
 
@@ -242,12 +250,37 @@ def _parsed(values: bytes | list[Any]) -> Any:
 
 
 def _from_text(text: bytes) -> np.ndarray | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)
-        try:
-            return np.fromstring(text, dtype=np.float64, sep=",")
-        except (ValueError, DeprecationWarning):
-            return None
+    """Return the numbers between commas; None where something else stands there.
+
+    Most are zero: only those with another digit than 0 are parsed.
+    """
+    byte_t = np.frombuffer(text, dtype=np.uint8)
+    kind_t = _KINDS[byte_t]
+    if (kind_t == _OTHER).any():
+        return None
+    commas = np.flatnonzero(kind_t == _COMMA)
+    start_n = np.concatenate([[0], commas + 1])
+    end_n = np.concatenate([commas, [len(byte_t)]])
+    # Every place holds a number: at least one digit. Empty places come first, since they would end reduceat's segments.
+    if (end_n <= start_n).any() or not (np.maximum.reduceat(kind_t, start_n) >= _ZERO).all():
+        return None
+    value_n = np.zeros(len(start_n))
+    firing = np.flatnonzero(np.maximum.reduceat(kind_t, start_n) == _DIGIT)
+    # Each with the comma or the end behind it, so that they stay apart.
+    length_n = end_n[firing] - start_n[firing]
+    parts = np.full(int(length_n.sum()) + len(firing), ord(","), dtype=np.uint8)
+    at = np.arange(len(parts) - len(firing)) + np.repeat(np.arange(len(firing)), length_n)
+    parts[at] = byte_t[gathered(start_n[firing], length_n)]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)
+            parsed = np.fromstring(parts.tobytes()[:-1], dtype=np.float64, sep=",") if len(firing) else np.zeros(0)
+    except (ValueError, DeprecationWarning):
+        return None
+    if len(parsed) != len(firing):
+        return None
+    value_n[firing] = parsed
+    return value_n
 
 
 def _from_lists(lists: list[Any]) -> np.ndarray | None:

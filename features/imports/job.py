@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from features.imports.lines import BadFile
 from features.imports.merging import Examples
 from features.imports.places import folder_of
 from features.imports.pulse import Pulse
-from features.imports.reading import read
+from features.imports.readers import available, read_all
 from features.imports.shards import Counts, Shard
 from features.imports.told import MethodRows, report
 from features.imports.vocabulary import tokens_of
@@ -69,7 +69,7 @@ def _import_source(run: Run, found: FoundSource, workdir: Path, reporter: Report
     if done.is_file():
         return json.loads(done.read_text())
     workdir.mkdir(parents=True, exist_ok=True)
-    shards = list(_read(found, workdir, reporter))
+    shards = _read(found, workdir, reporter)
     counts = Counts()
     for shard in shards:
         counts.add(shard.counts)
@@ -80,14 +80,15 @@ def _import_source(run: Run, found: FoundSource, workdir: Path, reporter: Report
     return result
 
 
-def _read(found: FoundSource, workdir: Path, reporter: Reporter) -> Iterator[Shard]:
+def _read(found: FoundSource, workdir: Path, reporter: Reporter) -> list[Shard]:
     total = sum(file.path.stat().st_size for file in found.files)
-    done = 0
-    for number, file in enumerate(found.files):
-        reporter.at("read", done, total, "bytes")
-        yield read(file, workdir / f"shard-{number:05}", should_stop=reporter.should_stop)
-        done += file.path.stat().st_size
-    reporter.at("read", done, total, "bytes")
+    return read_all(
+        found.files,
+        workdir,
+        n_processes=settings.FACET_THREADS or available(),
+        tell=lambda done: reporter.at("read", done, total, "bytes"),
+        should_stop=reporter.should_stop,
+    )
 
 
 def _store(

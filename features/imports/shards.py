@@ -52,7 +52,8 @@ class ShardWriter:
         self.folder, self.origin = folder, dict(origin)
         self.counts = Counts()
         self.facts: dict[str, Any] = {}
-        self._scratch = folder.with_name(f"{folder.name}.part")
+        # Of its own: a process that outlived a killed import may still be writing the same shard.
+        self._scratch = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         self._digest = hashlib.blake2b(digest_size=16)
         self._files: list[str] = []
 
@@ -87,7 +88,12 @@ class ShardWriter:
         path = self._scratch / MANIFEST
         path.write_text(json.dumps(manifest))
         shutil.rmtree(self.folder, ignore_errors=True)
-        os.replace(self._scratch, self.folder)
+        try:
+            os.replace(self._scratch, self.folder)
+        except OSError:
+            if finished(self.folder, origin=self.origin) is None:
+                raise
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

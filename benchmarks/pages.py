@@ -67,6 +67,7 @@ def _results(name: str, timings: Timings, queries: list[int], deployment: Deploy
         "p50": timings.p50,
         "p99": timings.p99,
         "cpu_of_the_web_process": timings.cpu,
+        "cpu_of_postgres": timings.postgres_cpu,
         "queries": queries,
         "bytes_sent": timings.median_size,
         "bytes_before_compression": timings.plain_size,

@@ -48,6 +48,7 @@ def run() -> list[Result]:
                 "p50": timed.p50,
                 "p99": timed.p99,
                 "cpu_of_the_web_process": timed.cpu,
+                "cpu_of_postgres": timed.postgres_cpu,
                 "queries": sorted({queries_of(path) for path in paths[name][:8]}),
                 "bytes_sent": timed.median_size,
             },

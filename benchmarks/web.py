@@ -1,8 +1,8 @@
 """Pages over HTTP: a web process of its own on the database of the settings, asked one page after the other.
 
 What is timed is the whole answer over one kept connection on the same machine, compressed as browsers ask for it: the
-server's time and a little more. Beside it stands the processor time that the web process spent, which other work on the
-machine stretches less.
+server's time and a little more. Beside it stands the processor time that the web process and Postgres spent, which
+other work on the machine stretches less: without any, a page takes about as long.
 """
 
 from __future__ import annotations
@@ -24,12 +24,17 @@ START_SECONDS = 90
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """Milliseconds of the answers to some addresses; sizes in bytes, `median_size` as sent, `largest` of those."""
+    """Milliseconds of the answers to some addresses; sizes in bytes, `median_size` as sent, `largest` of those.
+
+    `cpu` and `postgres_cpu` are milliseconds of processor time an answer, of the web process and of its sessions in
+    Postgres; the latter is None where Postgres runs elsewhere.
+    """
 
     p50: float
     p95: float
     p99: float
     cpu: float
+    postgres_cpu: float | None
     median_size: int
     largest: int
     plain_size: int
@@ -49,14 +54,16 @@ class Server:
         for path in paths[:warm_up]:
             _get(connection, path)
         milliseconds, sizes, plain = [], [], []
-        before = self._cpu()
+        sessions = _sessions()
+        before, postgres_before = _cpu(self.pid), sum(map(_cpu, sessions))
         for path in paths:
             started = time.perf_counter()
             body = _get(connection, path)
             milliseconds.append(1000 * (time.perf_counter() - started))
             sizes.append(len(body))
             plain.append(len(gzip.decompress(body)))
-        spent = self._cpu() - before
+        spent = _cpu(self.pid) - before
+        postgres_spent = sum(map(_cpu, sessions)) - postgres_before if sessions else None
         connection.close()
         milliseconds.sort()
         sizes.sort()
@@ -65,16 +72,34 @@ class Server:
             p95=_share(milliseconds, 0.95),
             p99=_share(milliseconds, 0.99),
             cpu=round(1000 * spent / len(paths), 2),
+            postgres_cpu=None if postgres_spent is None else round(1000 * postgres_spent / len(paths), 2),
             median_size=sizes[len(sizes) // 2],
             largest=sizes[-1],
             plain_size=sorted(plain)[len(plain) // 2],
             n=len(paths),
         )
 
-    def _cpu(self) -> float:
-        """Return the seconds of processor time that the web process has used."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+def _cpu(pid: int) -> float:
+    """Return the seconds of processor time that a process of this machine has used; 0 for one that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _sessions() -> list[int]:
+    """Return the processes of other sessions in the database, where Postgres runs on this machine."""
+    from django.db import connection
+
+    if not connection.settings_dict["HOST"].startswith("/"):
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return [pid for (pid,) in cursor.fetchall()]
 
 
 @contextmanager

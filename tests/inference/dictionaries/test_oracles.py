@@ -102,17 +102,17 @@ def inputs(d_in):
     return 2 * torch.randn(61, d_in, generator=torch.Generator().manual_seed(6)) + 0.5
 
 
-def assert_same(dictionary, x_td, a_tf, y_to, **sequences):
+def assert_same(dictionary, x_td, a_tf, y_to):
     """Assert that active sets are the same, and activations and outputs within 1e-5 of their size."""
-    activations = dictionary.encode(x_td, **sequences)
+    activations = dictionary.encode(x_td)
     ours_tf = activations.dense()
     assert 0 < (a_tf != 0).sum() < a_tf.numel()
     assert torch.equal(ours_tf != 0, a_tf != 0)
     chosen = list(range(0, dictionary.n_features, 13))
     for ours, theirs in (
         (ours_tf, a_tf),
-        (dictionary.encode_features(x_td, chosen, **sequences), a_tf[:, chosen]),
-        (dictionary.decode(activations, x_td, **sequences), y_to),
+        (dictionary.encode_features(x_td, chosen), a_tf[:, chosen]),
+        (dictionary.decode(activations, x_td), y_to),
     ):
         assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
 
@@ -145,49 +145,6 @@ def test_saelens(tmp_path, architecture, settings, sizes, dtype):
         a_tf = sae.encode(x_td)
         y_to = sae(x_td) if "skip" in architecture else sae.decode(a_tf)
     assert_same(load_dictionary(tmp_path, device="cpu"), x_td, a_tf, y_to)
-
-
-@both_dtypes
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"kval_topk": 7},
-        {"kval_topk": 7, "n_attn_layers": 2, "tied_weights": False},
-        {"sae_diff_type": "relu", "tied_weights": False},
-        {
-            "kval_topk": 7,
-            "normalize_activations": "constant_scalar_rescale",
-            "activation_normalization_factor": 0.4,
-        },
-    ],
-    ids=str,
-)
-def test_saelens_temporal_over_sequences(tmp_path, settings, sizes, dtype):
-    """Two sequences end to end: what one leaves does not reach the other."""
-    pytest.importorskip("sae_lens", exc_type=ImportError)
-    from sae_lens import SAE
-    from sae_lens.saes.sae import SAEMetadata
-    from sae_lens.saes.temporal_sae import TemporalSAE, TemporalSAEConfig
-
-    d_in, d_sae = sizes
-    heads, bottleneck = {105: (3, 5), 64: (4, 4)}[d_sae]
-    config = TemporalSAEConfig(
-        d_in=d_in,
-        d_sae=d_sae,
-        n_heads=heads,
-        bottleneck_factor=bottleneck,
-        dtype=str(dtype).removeprefix("torch."),
-        metadata=SAEMetadata(hook_name="blocks.1.hook_resid_post"),
-        **settings,
-    )
-    randomize(TemporalSAE(config)).save_model(str(tmp_path))
-    theirs = SAE.load_from_disk(str(tmp_path), device="cpu", dtype="float32")
-    x_td, lengths = inputs(d_in), (40, 21)
-    with torch.inference_mode():
-        a_tf = torch.cat([theirs.encode(one[None])[0] for one in x_td.split(lengths)])
-        y_to = torch.cat([theirs(one[None])[0] for one in x_td.split(lengths)])
-    assert_same(load_dictionary(tmp_path, device="cpu"), x_td, a_tf, y_to, lengths=list(lengths))
 
 
 @pytest.mark.parametrize("architecture", ["batchtopk", "matryoshka_batchtopk", "topk", "jumprelu", "gated", "abstopk"])
@@ -320,6 +277,7 @@ def assert_same_sequences(dictionary, theirs, x_td, lengths):
     assert float((y_hat_td - y_td).norm() / y_td.norm()) < 1e-5
 
 
+@both_dtypes
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize(
     "settings",
@@ -331,8 +289,9 @@ def assert_same_sequences(dictionary, theirs, x_td, lengths):
     ],
     ids=str,
 )
-def test_saelens_temporal(tmp_path, settings, tied):
+def test_saelens_temporal(tmp_path, settings, tied, dtype):
     pytest.importorskip("sae_lens", exc_type=ImportError)
+    from sae_lens import SAE
     from sae_lens.registry import get_sae_class
     from sae_lens.saes.sae import SAEMetadata
 
@@ -344,6 +303,7 @@ def test_saelens_temporal(tmp_path, settings, tied):
         bottleneck_factor=7,
         tied_weights=tied,
         activation_normalization_factor=0.4,
+        dtype=str(dtype).removeprefix("torch."),
         metadata=SAEMetadata(hook_name="blocks.1.hook_resid_post"),
         **settings,
     )
@@ -353,6 +313,7 @@ def test_saelens_temporal(tmp_path, settings, tied):
             # Codes are small, and a prediction should not be made of biases alone.
             layer.v_ctx.weight *= 30
     sae.save_model(str(tmp_path))
+    sae = SAE.load_from_disk(str(tmp_path), device="cpu", dtype="float32")
     assert_same_sequences(load_dictionary(tmp_path, device="cpu"), sae, inputs(24), [20, 41])
 
 

@@ -22,12 +22,14 @@ from safetensors.torch import save_file
 from benchmarks import weights
 from benchmarks.harness import Result
 from inference.dashboards.budget import peak_bytes, resident_bytes
-from inference.dashboards.passes import Pass
+from inference.dashboards.passes import SHARD_TOKENS, Pass
 from inference.dictionaries import load_dictionary
 
-TOKENS = (100_000, 200_000, 400_000)
+TOKENS = (65_536, 131_072, 262_144)
 FEATURES = (4096, 8192, 16_384)
 BUDGET = 4 * 1024**3
+# Small, so that even the smallest build has two of them.
+_SHARD_TOKENS = 32_768
 _K = 32
 _MOMENT_SECONDS = 0.02
 
@@ -89,7 +91,13 @@ def _build(n_tokens: int, n_features: int, budget: int) -> dict[str, object]:
         peak.start()
         started, peaks = time.perf_counter(), {}
         running = Pass(
-            loaded.model, dictionaries, weights.documents(), workdir=f"{folder}/work", n_tokens=n_tokens, memory=budget
+            loaded.model,
+            dictionaries,
+            weights.documents(),
+            workdir=f"{folder}/work",
+            n_tokens=n_tokens,
+            shard_tokens=min(_SHARD_TOKENS * max(1, n_tokens // TOKENS[-1]), SHARD_TOKENS),
+            memory=budget,
         )
         steps = {
             "read": running.read,

@@ -1,4 +1,4 @@
-"""How a pass shares out the memory that it may use. What it decides changes no digit of a result."""
+"""How a pass shares out the memory that it may use. What it decides changes no digit of a result. Free of torch."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 
 from features import partitions, selectors, services
@@ -191,3 +192,25 @@ def test_a_build_beside_another_is_refused(registered):
     queue(registered)
     with pytest.raises(Conflict):
         queue(registered)
+
+
+def test_a_dry_run_says_what_a_build_would_take(registered, capsys):
+    call_command("build", "tiny", "--tokens", "5000", "--dry-run")
+    said = capsys.readouterr().out
+    assert "5,000 tokens, 192 features" in said and "Memory of each worker" in said and "Stored:" in said
+    assert not Run.objects.exists()
+
+
+def test_a_build_says_which_documents_gave_nothing(registered, tmp_path):
+    files = {"good.txt": "a b c d e f g h " * 200, "empty.txt": "\n", "short.txt": "x", "latin.txt": "é"}
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(text.encode("latin-1" if name == "latin.txt" else "utf-8") * 3)
+    documents = [services.corpora.NewDocument(name=name, path=tmp_path / name) for name in files]
+    services.corpora.add_corpus(name="Mixed", documents=documents)
+    run = queue(registered, corpus="mixed")
+    run_build(run)
+    row = Run.objects.get(pk=run)
+    assert row.state == "done", row.error
+    reasons = {entry["ordinal"]: entry["reason"] for entry in row.result["skipped"]}
+    assert reasons == {1: "empty", 2: "short", 3: "not UTF-8"} and row.result["n_skipped"] == 3
+    assert any("3 documents gave no context: 1" in line.text for line in row.lines.all())

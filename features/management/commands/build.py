@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from features import services
+from features import estimates, services
 from features.management.addresses import named_dictionaries
 from features.management.facet_command import FacetCommand
 from features.management.inline import carry_out_here
@@ -23,6 +23,7 @@ class Command(FacetCommand):
         parser.add_argument("--tokens", type=int, default=N_TOKENS, help=f"tokens to read (default: {N_TOKENS:,})")
         parser.add_argument("--context-size", type=int, default=None, help="tokens in a context, BOS included")
         parser.add_argument("--memory", type=float, default=None, help="gigabytes that each worker may take")
+        parser.add_argument("--dry-run", action="store_true", help="only say what it would take")
         parser.add_argument("--inline", action="store_true", help="build in this process, without a worker")
 
     def handle(
@@ -33,10 +34,14 @@ class Command(FacetCommand):
         tokens: int,
         context_size: int | None,
         memory: float | None,
+        dry_run: bool,
         inline: bool,
         **_: Any,
     ) -> None:
         dictionaries = [dictionary for address in source for dictionary in named_dictionaries(address)]
+        if dry_run:
+            self._say(estimates.estimate(dictionaries=dictionaries, n_tokens=tokens))
+            return
         run_id = services.runs.create_build(
             dictionaries=dictionaries,
             corpus=corpus,
@@ -50,3 +55,13 @@ class Command(FacetCommand):
             return
         enqueue_run(run_id)
         self.stdout.write(f"Run {run_id} is queued: /runs/{run_id}")
+
+    def _say(self, found: estimates.Estimate) -> None:
+        time = "unknown" if found.seconds is None else f"about {found.seconds:,.0f} s"
+        self.stdout.write(f"{found.n_tokens:,} tokens, {found.n_features:,} features")
+        self.stdout.write(f"  Time: {time}. {found.basis}")
+        self.stdout.write(
+            f"  Memory of each worker: {found.memory_bytes / 1e9:.1f} GB of {found.budget_bytes / 1e9:.1f} GB"
+            + ("." if found.fits else ": too little, see --memory.")
+        )
+        self.stdout.write(f"  Stored: {found.disk_bytes / 1e9:.2f} GB.")

@@ -76,6 +76,8 @@ def row_ends(counts_t: Tensor) -> Tensor:
 def places_to_rows(places_n: np.ndarray, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Return indptr and column indices of ascending flat places in an array of this shape."""
     n_rows, width = shape
+    if n_rows == 1:
+        return torch.tensor([0, len(places_n)]), torch.from_numpy(places_n)
     indptr = np.searchsorted(places_n, np.arange(n_rows + 1) * width)
     indices_n = places_n - np.repeat(np.arange(n_rows) * width, np.diff(indptr))
     return torch.from_numpy(indptr), torch.from_numpy(indices_n)

@@ -22,17 +22,17 @@ _GROUP = 32
 
 def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int) -> Best:
     """Return the k largest pre-activations and their indices."""
-    values_tk = torch.empty(len(x_td), k, dtype=torch.promote_types(x_td.dtype, torch.float32))
-    indices_tk = torch.empty(len(x_td), k, dtype=torch.int64)
-    not_finite_t = torch.empty(len(x_td), dtype=torch.int64)
-    for chunk in chunks(len(x_td), len(b_f)):
-        h_tf = scores(x_td[chunk], w_fd, b_f)
-        not_finite_t[chunk] = count_not_finite(h_tf)
-        if not_finite_t[chunk].any():
-            h_tf.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-        values_tk[chunk], indices_tk[chunk] = select(h_tf, k)
-    indices_tk[values_tk == -torch.inf] = -1
-    return Best(values_tk, indices_tk, not_finite_t)
+    parts = [_best(scores(x_td[chunk], w_fd, b_f), k) for chunk in chunks(len(x_td), len(b_f))]
+    parts = parts or [_best(scores(x_td, w_fd, b_f), k)]
+    return parts[0] if len(parts) == 1 else Best(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def _best(h_tf: Tensor, k: int) -> Best:
+    not_finite_t = count_not_finite(h_tf)
+    if not not_finite_t.any():
+        return Best(*select(h_tf, k), not_finite_t)
+    values_tk, indices_tk = select(h_tf.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf), k)
+    return Best(values_tk, indices_tk.masked_fill(values_tk == -torch.inf, -1), not_finite_t)
 
 
 def select(h_tf: Tensor, k: int) -> tuple[Tensor, Tensor]:

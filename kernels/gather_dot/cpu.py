@@ -26,6 +26,8 @@ def gather_dot(x_td: Tensor, w_fd: Tensor, indptr: Tensor, indices_n: Tensor) ->
 
 
 def _gathered(x_td: Tensor, w_fd: Tensor, indptr: Tensor, indices_n: Tensor) -> Tensor:
+    if len(x_td) == 1:
+        return w_fd.index_select(0, indices_n) @ x_td[0]
     token_n = torch.repeat_interleave(torch.arange(len(x_td)), indptr.diff())
     size = max(1, _GATHERED_ELEMENTS // x_td.shape[1])
     parts = [

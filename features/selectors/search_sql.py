@@ -179,8 +179,11 @@ def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> Found:
     # 2 divides by the length of the explanation.
     rank = " + ".join("ts_rank(e.words, facet_prose_query(%s), 2)" for _ in phrases)
     # What people say and what begins with the phrase has an index each, so that neither is lost in a crowd.
-    # What begins with the first phrase matches it, and to ask that again would lead Postgres away from the index.
-    begins = " AND ".join([f"{_SAID} LIKE {_said('%s')} || '%%'", *match.split(" AND ")[1:]])
+    # What begins with the first phrase matches it, and to ask that again would lead Postgres away from the index, as
+    # would the other phrases if their index answered for them: hence IS TRUE.
+    begins = " AND ".join(
+        [f"{_SAID} LIKE {_said('%s')} || '%%'", *["(e.words @@ facet_prose_query(%s)) IS TRUE"] * (len(phrases) - 1)]
+    )
     kinds = {
         "starting": (begins, f"ORDER BY {_SAID} USING ~<~ LIMIT {ALWAYS}"),
         "people": (f"e.author_id IS NOT NULL AND {match}", f"ORDER BY e.id LIMIT {ALWAYS}"),

@@ -43,7 +43,7 @@ def pages() -> dict[str, Read]:
         ),
         "The features of a token, in all dictionaries": lambda: selectors.search(f'tok:"{token}"'),
         "A word in all explanations": lambda: selectors.search(f"label:{word}"),
-        "A word everywhere": lambda: selectors.search(word),
+        "A word everywhere": lambda: selectors.search(token),
     }
 
 

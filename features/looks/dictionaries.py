@@ -78,6 +78,11 @@ class DictionaryLook:
     download: DownloadFacts | None = None
 
     @property
+    def undecided(self) -> bool:
+        """Whether something fits several models, of which one must be chosen."""
+        return any(not found.model and sum(fit.fits for fit in found.fits) > 1 for found in self.dictionaries)
+
+    @property
     def addable(self) -> tuple[FoundDictionary, ...]:
         return tuple(found for found in self.dictionaries if found.can_be_added)
 

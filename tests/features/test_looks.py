@@ -94,6 +94,11 @@ def test_what_is_registered_says_where(registered):
     other.save()
     [found] = looks.look_at_dictionaries(str(path), model="other").dictionaries
     assert found.known == "" and found.can_be_added
+    config = json.loads((path / "cfg.json").read_text())
+    (path / "cfg.json").write_text(json.dumps(config | {"metadata": config["metadata"] | {"model_name": "third"}}))
+    undecided = looks.look_at_dictionaries(str(path))
+    (path / "cfg.json").write_text(json.dumps(config))
+    assert undecided.undecided and undecided.addable == ()
 
 
 def test_disagreements_with_the_model_are_said(registered, tmp_path):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
+from features.fidelity import Fidelity
 from features.origins import Origin
 from inference.dictionaries.config import has_directions
 
@@ -38,37 +39,6 @@ class ModelCard:
     @property
     def url(self) -> str:
         return f"/{self.slug}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fidelity:
-    """What `evaluate` measured of a dictionary on text; inference/evaluation.py defines the figures.
-
-    Losses and divergences are in nats per prediction. `n_terms` is of how many dictionaries' sum this was measured, and
-    `split` is the part of the corpus that was read.
-    """
-
-    n_tokens: int
-    n_predictions: int
-    l0_mean: float
-    l0_median: float
-    l0_p90: float
-    mean_squared_error: float
-    explained_variance: float | None
-    ce_clean: float
-    ce_spliced: float
-    ce_ablated: float
-    ce_recovered: float | None
-    kl_spliced: float
-    kl_ablated: float
-    kl_score: float | None
-    n_terms: int = 1
-    corpus: str
-    split: str
-    context_size: int
-    precision: str
-    excluded: str
-    measured_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

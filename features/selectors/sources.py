@@ -10,10 +10,11 @@ from typing import Any
 
 from django.db import connection
 
+from features.fidelity import Fidelity
 from features.models import Dictionary, Explanation, Feature, Run, VocabularyToken
 from features.origins import origin_of
 from features.querysets import FeatureQuerySet
-from features.results import Fidelity, Histogram, Page, SourceCard, SourceFilters, SourcePage
+from features.results import Histogram, Page, SourceCard, SourceFilters, SourcePage
 from features.selectors.feature_rows import rows_of
 from features.selectors.suggestions import no_source
 from features.words import fold, storable

@@ -84,7 +84,7 @@ def create(
 
 @transaction.atomic
 def store(*, dictionary: int, figures: Mapping[str, Any]) -> None:
-    """Store figures (JSON-ready; the fields of results.Fidelity) in the place of older ones, with the time of now.
+    """Store figures (JSON-ready; the fields of fidelity.Fidelity) in the place of older ones, with the time of now.
 
     Raises NotFound for a dictionary that was removed meanwhile.
     """

@@ -7,10 +7,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from features import selectors, services
+from features.fidelity import Fidelity
 from features.management.addresses import named_dictionaries
 from features.management.facet_command import FacetCommand
 from features.management.inline import carry_out_here
-from features.results import Fidelity
 from features.services.evaluations import N_TOKENS
 from features.services.runs import CONTEXT_SIZE
 

@@ -206,7 +206,7 @@ def _import(folder: str, local: Path) -> dict[str, Any]:
 
 
 def _cpu() -> float:
-    """Return the processor time of this process and of the readers that it started, which a busy machine leaves alone."""
+    """Return the processor time of this process and of its readers: what other work on the machine stretches less."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 

@@ -18,7 +18,7 @@ from features.rows import folds_of
 from inference import packing
 from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT
 
-RANGE = 4096
+RANGE = 1024
 _ARRAYS = ("feature_x", "context_x", "kind_x", "peak_position_x", "peak_value_x")
 
 
@@ -101,10 +101,12 @@ class Examples:
 
     def _first_of_each(self, rows: Mapping[str, np.ndarray], order: np.ndarray) -> np.ndarray:
         """Return the places in `order` of examples that are no duplicates of an earlier one."""
-        keys = np.stack(
-            [rows[name][order].astype(np.int64) for name in ("feature_x", "group_x", "context_x", "peak_position_x")]
+        feature, group, context, position = (
+            rows[name][order].astype(np.int64) for name in ("feature_x", "group_x", "context_x", "peak_position_x")
         )
-        _, first = np.unique(keys, axis=1, return_index=True)
+        # 14 bits of features in a range, 3 of groups, 31 of contexts, 15 of positions.
+        keys = (((feature - feature.min(initial=0)) << 3 | group) << 31 | context) << 15 | position
+        _, first = np.unique(keys, return_index=True)
         self._counts.duplicates["activations"] += len(order) - len(first)
         return np.sort(first)
 

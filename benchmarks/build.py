@@ -74,6 +74,9 @@ def _ratio(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], rows: np.nd
     peer_per_token = [batches * run["seconds"][0] / peer_tokens for run in theirs]
     ratio = statistics.median(peer_per_token) / statistics.median(per_token)
     pairs = [theirs_ / ours_ for theirs_, ours_ in zip(peer_per_token, per_token, strict=True)]
+    cpu_ratio = (batches * statistics.median(run["cpu_seconds"][0] for run in theirs) / peer_tokens) / (
+        statistics.median(run["cpu_seconds"] / run["n_tokens"] for run in ours)
+    )
     peer_seconds = statistics.median(run["seconds"][0] for run in theirs)
     return [
         Result(
@@ -93,6 +96,9 @@ def _ratio(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], rows: np.nd
                 "peer_seconds_a_batch": [round(run["seconds"][0], 1) for run in theirs],
                 "peer_features_a_batch": BATCH,
                 "peer_batches": batches,
+                "cpu_seconds": [round(run["cpu_seconds"], 1) for run in ours],
+                "peer_cpu_seconds_a_batch": [round(run["cpu_seconds"][0], 1) for run in theirs],
+                "ratio_of_cpu_seconds": round(cpu_ratio, 1),
                 "ratio_of_each_pair": [round(pair, 1) for pair in pairs],
                 "peer_peak_memory_bytes": max(run["peak_memory_bytes"] for run in theirs),
                 "peak_memory_bytes": max(run["measurements"]["peak_memory_bytes"] for run in ours),

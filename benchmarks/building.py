@@ -80,6 +80,7 @@ def _carry_out(build: Build, folder: Path, env: Mapping[str, str]) -> dict[str, 
     django.setup()
     from django.core.management import call_command
 
+    from benchmarks.harness import cpu_seconds
     from benchmarks.weights import documents
     from features import services
     from features.models import Dictionary, Run
@@ -110,11 +111,14 @@ def _carry_out(build: Build, folder: Path, env: Mapping[str, str]) -> dict[str, 
         row.refresh_from_db()
         return seconds, row
 
-    with _workers(build, folder, env):
+    with _workers(build, folder, env) as pids:
         carried_out("0-warm-up", few, _WARM_UP_TOKENS)
+        before = sum(map(cpu_seconds, pids))
         seconds, row = carried_out("1-bench", many, build.n_tokens)
+        cpu = sum(map(cpu_seconds, pids)) - before
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu,
         "n_features": row.n_features,
         "n_tokens": row.stats["n_tokens"],
         "measurements": row.stats["measurements"],
@@ -122,8 +126,8 @@ def _carry_out(build: Build, folder: Path, env: Mapping[str, str]) -> dict[str, 
 
 
 @contextmanager
-def _workers(build: Build, folder: Path, env: Mapping[str, str]) -> Iterator[None]:
-    """Run batch workers, and wait until each is ready."""
+def _workers(build: Build, folder: Path, env: Mapping[str, str]) -> Iterator[list[int]]:
+    """Run batch workers, wait until each is ready, and give their process ids."""
     from explorer.local import children, commands
     from explorer.local.layout import CHECKOUT
 
@@ -141,7 +145,7 @@ def _workers(build: Build, folder: Path, env: Mapping[str, str]) -> Iterator[Non
                 if child.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(log.read_text(errors="replace")[-4000:])
                 time.sleep(_POLL_SECONDS)
-        yield
+        yield [child.pid for child, _ in running]
     finally:
         for child, _ in running:
             children.stop(child, seconds=5)

@@ -100,6 +100,12 @@ def spread(seconds: list[float]) -> list[float]:
     return [round(1000 * value, 4) for value in (of_ten[1], of_ten[4], of_ten[7])]
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the seconds of processor time that a process has used, which other work on the machine stretches less."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """Let torch use so many threads for the length of a block."""

@@ -34,16 +34,18 @@ def main(path: str) -> None:
         sae.cfg.rescale_acts_by_decoder_norm = True
     tokens = torch.from_numpy(np.load(spec["tokens"]).astype("int64"))
     out = Path(spec["out"])
-    seconds = []
+    seconds, cpu = [], []
     for number in range(spec["batches"]):
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         size = spec["features_at_a_time"]
         features = list(range(number * size, (number + 1) * size))
         _batch(model, sae, tokens, features, spec, out / f"batch-{number}.json")
         seconds.append(time.perf_counter() - started)
+        cpu.append(time.process_time() - cpu_started)
     peak = 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
     sizes = sum(file.stat().st_size for file in out.glob("batch-*.json"))
-    print(json.dumps({"seconds": seconds, "peak_memory_bytes": peak, "bytes": sizes, "versions": _versions()}))
+    found = {"seconds": seconds, "cpu_seconds": cpu, "peak_memory_bytes": peak, "bytes": sizes, "versions": _versions()}
+    print(json.dumps(found))
 
 
 def _batch(model: Any, sae: Any, tokens: Any, features: list[int], spec: dict[str, Any], path: Path) -> None:

@@ -11,7 +11,9 @@ Shape suffixes: T tokens, D input width, E = D + 8, F features, C columns that c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -49,9 +51,15 @@ class Screen:
         rounded_fd[bad_f] = 0
         return cls(w_fe=torch.cat([rounded_fd, columns_fc.bfloat16()], dim=1))
 
-    @property
-    def n_bytes(self) -> int:
-        return self.w_fe.nbytes
+    @classmethod
+    def when_needed(cls, w_fd: Tensor, offset_f: Tensor) -> Callable[[], Screen | None]:
+        """Return what makes a screen when it is first called, and keeps it: None where it would not pay."""
+        return cache(partial(cls.of, w_fd, offset_f)) if cls.pays(w_fd) else no_screen
+
+    @classmethod
+    def n_bytes(cls, w_fd: Tensor) -> int:
+        """Return the memory that weights' screen takes, made or not yet made."""
+        return 2 * len(w_fd) * (w_fd.shape[1] + COLUMNS) if cls.pays(w_fd) else 0
 
     @staticmethod
     def pays(w_fd: Tensor) -> bool:
@@ -76,3 +84,7 @@ class Screen:
 def above(bound: Tensor) -> Tensor:
     """Return a number that a bound is below even if it was rounded to bfloat16 when it was stored."""
     return bound + bound.abs() * 2**-7
+
+
+def no_screen() -> None:
+    """Return no screen."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
+from kernels.screening import Screen
 from kernels.sparse_decode import sparse_decode
 
 
@@ -45,8 +46,8 @@ class LinearEncoder:
 
     @property
     def n_bytes(self) -> int:
-        screen = getattr(self.activation, "screen", None)
-        return self.w_enc_fd.nbytes + self.b_enc_f.nbytes + (0 if screen is None else screen.n_bytes)
+        screen = Screen.n_bytes(self.w_enc_fd) if hasattr(self.activation, "screen") else 0
+        return self.w_enc_fd.nbytes + self.b_enc_f.nbytes + screen
 
     def encode(self, x_td: Tensor) -> SparseActivations:
         # Kernels decide, and answer, in float32.

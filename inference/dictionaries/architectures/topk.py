@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from inference.dictionaries.sparse import SparseActivations
 from kernels.encode_features import encode_features
 from kernels.encode_topk import encode_topk, keep_best
-from kernels.screening import Screen
+from kernels.screening import Screen, no_screen
 
 FIRST_RIVALS = 64
 MANY = 8
@@ -23,15 +23,15 @@ class TopK:
     """The number of features that fire at a token, and what finds candidates before float32 does, where that pays."""
 
     k: int
-    screen: Screen | None = None
+    screen: Callable[[], Screen | None] = no_screen
 
     @classmethod
     def of(cls, k: int, w_enc_fd: Tensor, b_enc_f: Tensor) -> TopK:
         """Return TopK for these weights, screened where that pays."""
-        return cls(k, Screen.of(w_enc_fd, b_enc_f) if Screen.pays(w_enc_fd) else None)
+        return cls(k, Screen.when_needed(w_enc_fd, b_enc_f))
 
     def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
-        best = encode_topk(x_td, w_enc_fd, b_enc_f, self.k, screen=self.screen)
+        best = encode_topk(x_td, w_enc_fd, b_enc_f, self.k, screen=self.screen())
         return SparseActivations.from_topk(best.values_tk.to(x_td.dtype), best.indices_tk, len(b_enc_f))
 
     def activate(self, h_tf: Tensor) -> SparseActivations:

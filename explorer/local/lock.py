@@ -28,7 +28,7 @@ def main() -> None:
     """Write requirements.lock and requirements-dev.lock."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     run = closure([*project["dependencies"], *project["optional-dependencies"]["embedded"]])
-    dev = closure(project["optional-dependencies"]["dev"])
+    dev = closure([*project["optional-dependencies"]["dev"], *project["optional-dependencies"]["parquet"]])
     run |= set(ELSEWHERE)
     write("requirements.lock", run)
     write("requirements-dev.lock", dev - run)

@@ -42,6 +42,7 @@ from inference.dictionaries.sparse import SparseActivations
 from inference.errors import InvalidInput
 from inference.hook_points import parts
 from inference.language_models import LanguageModel
+from inference.values import Fidelity
 
 BATCH_CONTEXTS = 16
 # Log-probabilities of a batch, in numbers; a few such arrays are held at a time.
@@ -52,30 +53,6 @@ class IncompleteSet(InvalidInput):
     """Some of the dictionaries whose outputs add up to a reconstruction, without the others."""
 
     code = "incomplete-set"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fidelity:
-    """What was measured. A share is None where its denominator is zero. The loss is over `n_predictions` tokens.
-
-    `n_terms` is of how many dictionaries' sum it is.
-    """
-
-    n_tokens: int
-    n_predictions: int
-    l0_mean: float
-    l0_median: float
-    l0_p90: float
-    mean_squared_error: float
-    explained_variance: float | None
-    ce_clean: float
-    ce_spliced: float
-    ce_ablated: float
-    ce_recovered: float | None
-    kl_spliced: float
-    kl_ablated: float
-    kl_score: float | None
-    n_terms: int = 1
 
 
 @dataclass(slots=True)

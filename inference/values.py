@@ -102,3 +102,28 @@ class GeneratedToken:
     logprob: float
     default_logprob: float | None = None
     finish: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fidelity:
+    """How faithful a dictionary is to its model: the figures that inference/evaluation.py defines and measures.
+
+    A share is None where its denominator is zero. Losses and divergences are in nats a prediction, over `n_predictions`
+    tokens. `n_terms` is of how many dictionaries' sum it is.
+    """
+
+    n_tokens: int
+    n_predictions: int
+    l0_mean: float
+    l0_median: float
+    l0_p90: float
+    mean_squared_error: float
+    explained_variance: float | None
+    ce_clean: float
+    ce_spliced: float
+    ce_ablated: float
+    ce_recovered: float | None
+    kl_spliced: float
+    kl_ablated: float
+    kl_score: float | None
+    n_terms: int = 1

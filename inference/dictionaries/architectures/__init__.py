@@ -15,7 +15,6 @@ from torch import Tensor
 
 from inference.dictionaries.architectures.batch import BatchTopK, FeatureChoice
 from inference.dictionaries.architectures.codebook import Codebook
-from inference.dictionaries.architectures.fixed_pursuit import FixedPursuit
 from inference.dictionaries.architectures.gated_points import GatedPoints
 from inference.dictionaries.architectures.glu import GLU
 from inference.dictionaries.architectures.groupmax import GroupMax
@@ -24,7 +23,7 @@ from inference.dictionaries.architectures.jumprelu import JumpReLU
 from inference.dictionaries.architectures.kron import Kron
 from inference.dictionaries.architectures.linear import Activation, LinearDecoder, LinearEncoder
 from inference.dictionaries.architectures.lorsa import Lorsa, Projection, Rotation
-from inference.dictionaries.architectures.matching_pursuit import MatchingPursuit
+from inference.dictionaries.architectures.matching_pursuit import FixedPursuit, MatchingPursuit
 from inference.dictionaries.architectures.molt import Transforms
 from inference.dictionaries.architectures.neurons import Neurons
 from inference.dictionaries.architectures.nonnegative import Nonnegative
@@ -221,7 +220,10 @@ ACTIVATIONS: dict[str, Callable[[DictionaryConfig, Tensors], Activation]] = {
 ENCODERS: dict[str, Callable[[DictionaryConfig, Tensors], Encoder]] = {
     "matching_pursuit": _matching_pursuit,
     "fixed_pursuit": lambda config, tensors: FixedPursuit(
-        tensors["w_enc_fd"], tensors.get("b_in_d"), config.k or 0, config.options.get("by_magnitude", True)
+        w_fd=tensors["w_enc_fd"],
+        b_in_d=tensors.get("b_in_d"),
+        steps=config.k or 0,
+        by_magnitude=config.options.get("by_magnitude", True),
     ),
     "neurons": lambda config, tensors: Neurons(config.n_features),
     "nonnegative": lambda config, tensors: Nonnegative(tensors["w_enc_fd"], tensors.get("b_in_d")),

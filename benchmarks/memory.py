@@ -25,22 +25,22 @@ from inference.dashboards.budget import peak_bytes, resident_bytes
 from inference.dashboards.passes import SHARD_TOKENS, Pass
 from inference.dictionaries import load_dictionary
 
-TOKENS = (65_536, 131_072, 262_144)
+TOKENS = (262_144, 524_288, 1_048_576)
 FEATURES = (4096, 8192, 16_384)
 BUDGET = 4 * 1024**3
-# Small, so that even the smallest build has two of them.
+# Small, so that even the smallest build has several of them.
 _SHARD_TOKENS = 32_768
 _K = 32
 _MOMENT_SECONDS = 0.02
 
 
 def run() -> list[Result]:
-    """Measure peaks over tokens at a middling number of features, and over features at a middling number of tokens."""
+    """Measure peaks over tokens at a middling number of features, and over features at the least number of tokens."""
     tokens = {n: _measured(n, FEATURES[1], BUDGET) for n in TOKENS}
-    features = {n: tokens[TOKENS[1]] if n == FEATURES[1] else _measured(TOKENS[1], n, BUDGET) for n in FEATURES}
+    features = {n: tokens[TOKENS[0]] if n == FEATURES[1] else _measured(TOKENS[0], n, BUDGET) for n in FEATURES}
     return [
         _law("build_memory_by_tokens", tokens, TOKENS[-1], "an exponent of at most 0.1", 0.1),
-        _law("build_memory_by_features", features, TOKENS[1], "an exponent of at most 1", 1.0),
+        _law("build_memory_by_features", features, TOKENS[0], "an exponent of at most 1", 1.0),
     ]
 
 
@@ -96,7 +96,7 @@ def _build(n_tokens: int, n_features: int, budget: int) -> dict[str, object]:
             weights.documents(),
             workdir=f"{folder}/work",
             n_tokens=n_tokens,
-            shard_tokens=min(_SHARD_TOKENS * max(1, n_tokens // TOKENS[-1]), SHARD_TOKENS),
+            shard_tokens=_SHARD_TOKENS if n_tokens <= TOKENS[-1] else SHARD_TOKENS,
             memory=budget,
         )
         steps = {

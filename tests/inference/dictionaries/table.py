@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from inference.dictionaries.formats import FORMATS
+from inference.hook_points import FAMILIES, Family
+from tests.inference import test_families, test_interop
 from tests.inference.dictionaries import test_oracles
 from tests.inference.dictionaries.test_oracles import CONVERTED, ORACLES
+from tests.inference.lens import NOT_IN_LENS
 from tests.interop import generated
 
 PAGE = "docs/formats.md"
@@ -64,6 +67,18 @@ lists `hook_points`.
 Temporal SAEs and Lorsa see whole sequences, BOS included; predictions from the past are part of what a temporal SAE
 reconstructs. Features of MOLT write something else for every input, so that they cannot be steered or compared.
 """
+FAMILIES_HEAD = """
+## Families of models
+
+A layout does not depend on the model: every row above runs at the hook points of every row below, which
+[models.md](models.md) lists. *Captured*: equal at every hook point to TransformerLens, or to what the model's own
+modules give in float64. *Spliced*: a reconstruction put back gives the logits that SAELens gives, or changes what is
+downstream and nothing else. Encoders predict no tokens, and are not spliced. The tests are in
+`tests/inference/`, each with the family among its parameters.
+
+| family | captured | spliced |
+|---|---|---|
+"""
 NOT_READ = """
 ## What files leave out
 
@@ -98,7 +113,22 @@ def page() -> str:
             formula = f"`test_layout_equals_its_formula[{layout}-{name}]`"
             oracle = oracle_of(layout, name)
             parts.append(f"| `{name}` | {ours} | {formula} | {f'`{oracle}`' if oracle else '–'} |\n")
-    return "".join([*parts, NOT_READ])
+    return "".join([*parts, FAMILIES_HEAD, *map(_family_row, FAMILIES.values()), NOT_READ])
+
+
+def _family_row(family: Family) -> str:
+    if family.name in NOT_IN_LENS:
+        tests = (
+            test_families.test_captured_parts_add_up,
+            test_families.test_a_splice_changes_what_is_downstream_and_nothing_else,
+        )
+    else:
+        tests = (
+            test_interop.test_capture_equals_transformer_lens_at_every_hook_point,
+            test_interop.test_splices_equal_sae_lens,
+        )
+    captured, spliced = (f"`{test.__name__}`" for test in tests)
+    return f"| `{family.name}` | {captured} | {spliced if family.causal else '–'} |\n"
 
 
 def oracle_of(layout: str, name: str) -> str:

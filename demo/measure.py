@@ -39,7 +39,7 @@ class Tally:
 
     def add(self, f: SparseActivations, y_ND: torch.Tensor, guess_ND: torch.Tensor) -> None:
         """Count a batch of tokens."""
-        self.sums.add(f, y_ND, guess_ND)
+        self.sums.add(f.counts_t, y_ND, guess_ND)
         self.fires_F += f.indices_n.bincount(minlength=self.features)
 
     def add_peaks(self, f_BTF: torch.Tensor, input_BT: torch.Tensor) -> None:

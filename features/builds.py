@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -20,6 +22,7 @@ from features.holds import Parts
 from features.jobs import REPORT_SECONDS, Crew, Reporter, Watcher, carry_out, silent
 from features.keyless import ExplanationFile
 from features.models import Dictionary, Document, Run
+from features.selectors.models import companions_of
 from features.services.shards import ShardFailed
 from inference.dashboards.corpus import Cancelled
 from inference.dashboards.partials import joined, remove, trim
@@ -91,7 +94,7 @@ class _Participant:
     def _load(self, dictionaries: list[Dictionary]) -> Pass | None:
         """Load what a pass needs; None where that fails here alone, and others go on."""
         try:
-            model = load_model_of(dictionaries[0].model)
+            model = load_model_of(dictionaries)
             params = self.run.params
             return Pass(
                 model,
@@ -266,8 +269,15 @@ class _Finish:
         services.runs.record(run=self.run.pk, result=result)
 
 
-def load_model_of(row: Any) -> LanguageModel:
-    """Load a registered model; raise Conflict if its weights are not those that were added."""
+def load_model_of(dictionaries: Sequence[Dictionary]) -> LanguageModel:
+    """Load the registered model of dictionaries and its companions; raise Conflict if weights are not those added."""
+    row = dictionaries[0].model
+    hook_points = (name for dictionary in dictionaries for name in (dictionary.hook_point, dictionary.hook_point_out))
+    companions = companions_of(row, hook_points)
+    return replace(_load(row), companions={slug: _load(companion) for slug, companion in companions.items()})
+
+
+def _load(row: Any) -> LanguageModel:
     # The digest of a local folder is recorded as its revision; only a hub knows commits by theirs.
     revision = row.revision if row.revision and row.revision != row.sha256 else None
     model = load_language_model(row.path, name=row.slug, revision=revision, device=settings.FACET_DEVICE or None)

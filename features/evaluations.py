@@ -32,7 +32,7 @@ def _evaluate(run: Run, reporter: Reporter) -> None:
         raise NotFound("What this run was to evaluate is gone.", "Start another evaluation.")
     split, n_tokens, context_size = (run.params[name] for name in ("split", "n_tokens", "context_size"))
     reporter.at("load", 0, len(rows), "dictionaries")
-    model = load_model_of(rows[0].model)
+    model = load_model_of(rows)
     model.check_causal()
     loaded = {}
     for row in rows:

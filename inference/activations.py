@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -31,7 +32,8 @@ def capture(
 ) -> dict[str, Tensor]:
     """Run the model and return x_btd at each hook point; the run stops behind the deepest of them.
 
-    At a name that joins several hook points by `+`, their activations lie side by side.
+    At a name that joins several hook points by `+`, their activations lie side by side. Companions whose hook points
+    are asked for run too, on the same ids, each as far as it must.
 
     Padding goes on the right. At a hook point that is `spliced` the changed value is returned, except where a norm
     is at work, which is at normalized hook points and at Phi's `hook_mlp_in`: there the value before the change.
@@ -40,18 +42,25 @@ def capture(
     asked = list(dict.fromkeys(hook_names))
     names = list(dict.fromkeys(part for name in asked for part in parts(name)))
     captured: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Visitor:
-        def visit(x_btd: Tensor) -> None:
-            captured[name] = x_btd
-            if len(captured) == len(names):
-                raise _AllCaptured
-
-        return visit
-
-    with visited(model, {name: keep(name) for name in names}), suppress(_AllCaptured):
-        model.base(input_ids=ids_bt, attention_mask=attention_mask_bt, use_cache=False)
+    homes = {name: model.home(name) for name in names}
+    for home in dict.fromkeys(homes.values()):
+        own = [name for name in names if homes[name] is home]
+        with visited(model, _keepers(captured, own)), suppress(_AllCaptured):
+            home.base(input_ids=ids_bt, attention_mask=attention_mask_bt, use_cache=False)
     return {name: side_by_side(captured, name) for name in asked}
+
+
+def _keepers(captured: dict[str, Tensor], names: list[str]) -> dict[str, Visitor]:
+    """Return visitors that keep what they see, and end the pass when all of them have."""
+    missing = set(names)
+
+    def keep(name: str, x_btd: Tensor) -> None:
+        captured[name] = x_btd
+        missing.discard(name)
+        if not missing:
+            raise _AllCaptured
+
+    return {name: partial(keep, name) for name in names}
 
 
 def side_by_side(x: Mapping[str, Tensor], hook_name: str) -> Tensor:
@@ -70,21 +79,22 @@ def spliced(model: LanguageModel, edits: Mapping[str, Callable[[Tensor], Tensor]
     """While the context lasts, put edit(x_btd) in the place of x_btd at each hook point of `edits`.
 
     What is downstream of the hook point, and only that, sees the change: a changed `hook_mlp_in` goes to the MLP and
-    not into the residual stream, a changed `hook_resid_mid` goes to both.
+    not into the residual stream, a changed `hook_resid_mid` goes to both. Only the model's own hook points are changed:
+    an edit at one of a companion does nothing.
     """
-    return visited(model, edits)
+    return visited(model, {name: edit for name, edit in edits.items() if model.home(name) is model})
 
 
 @contextmanager
 def visited(model: LanguageModel, visitors: Mapping[str, Visitor]) -> Iterator[None]:
-    """Call each visitor with its hook point's activations in every forward pass while the context lasts.
+    """Call each visitor with its hook point's activations in every forward pass of the model that has it.
 
-    Visitors see the passes of the thread that entered the context and no others.
+    It lasts as long as the context. Visitors see the passes of the thread that entered the context and no others.
     """
     with ExitStack() as stack:
         for name, visitor in visitors.items():
-            point, site = model.resolve(name)
-            for module, end, hook in _hooks(model, site, _of_head(visitor, point, model.d_head)):
+            home, (point, site) = model.home(name), model.resolve(name)
+            for module, end, hook in _hooks(home, site, _of_head(visitor, point, home.d_head)):
                 register = module.register_forward_pre_hook if end == "input" else module.register_forward_hook
                 stack.callback(register(_in_this_thread(hook), with_kwargs=True).remove)
         yield

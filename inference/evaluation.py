@@ -17,6 +17,9 @@ Dictionaries that are terms of a sum, as the layers of a cross-layer transcoder 
 the features of all of them, the error is that of their sum at all the hook points where they write, and the splice puts
 the sums of all hook points in at once. Every term sees the clean model's activations.
 
+Of a dictionary that compares several models, L0, error and EV are over the hook points of all of them, and the splice
+and the zeros are at those of the model itself.
+
 Shape suffixes: B contexts, T positions, N text tokens, P predictions, D width of `hook_in`, O of `hook_out`,
 L numbers of features from 0 on, V vocabulary.
 """
@@ -33,7 +36,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inference.activations import at_each_point, side_by_side, spliced, visited
+from inference.activations import at_each_point, capture, side_by_side, spliced, visited
 from inference.dashboards.encoding import ActivationsNotFinite
 from inference.dashboards.results import ContextTable
 from inference.dictionaries import parts_of
@@ -232,8 +235,9 @@ def sums_of_batch(
 ) -> list[Sums]:
     """Return the sums of each group over a batch."""
     hooks = {part for d in dictionaries.values() for hook in (d.hook_in, d.hook_out) for part in parts(hook)}
-    x: dict[str, Tensor] = {}
-    with visited(model, {hook: partial(x.__setitem__, hook) for hook in hooks}):
+    own = {hook for hook in hooks if model.home(hook) is model}
+    x = capture(model, batch.ids_bt, hooks - own)
+    with visited(model, {hook: partial(x.__setitem__, hook) for hook in own}):
         clean_pv = _log_probabilities(model, batch)
     ce_clean = functional.nll_loss(clean_pv, batch.target_p, reduction="sum").item()
     found = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from inference.dictionaries.config import DictionaryConfig, ModelShape, check_fit
 from inference.digests import files_sha256, weights_of
 from inference.errors import InvalidInput, NotFound
-from inference.hook_points import FAMILIES, Family, HookPoint, Site, family_of, resolve
+from inference.hook_points import FAMILIES, Family, HookPoint, Site, UnknownHookPoint, family_of, owner_of, resolve
 from inference.text import check_text, display, tiled, token_bytes
 from inference.values import Tokens
 
@@ -68,7 +70,9 @@ class PromptTooLong(InvalidInput):
 class LanguageModel:
     """A language model with its tokenizer; `module` is in evaluation mode and its weights take no gradient.
 
-    It is causal, or an encoder (`family.causal` is false), which gives activations and nothing else.
+    It is causal, or an encoder (`family.causal` is false), which gives activations and nothing else. `companions` are
+    other models that read the same token ids, under the names that hook points have before their slash: what is asked
+    of `NAME/blocks.1.hook_resid_pre` is asked of them.
     """
 
     name: str
@@ -80,6 +84,7 @@ class LanguageModel:
     tokenizer: PreTrainedTokenizerBase
     token_bytes: tuple[bytes, ...]
     n_bytes: int
+    companions: Mapping[str, LanguageModel] = field(default_factory=dict)
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -155,15 +160,46 @@ class LanguageModel:
                 family=self.family.name,
             )
 
+    @property
+    def shape(self) -> ModelShape:
+        """What dictionaries must fit."""
+        return ModelShape(
+            name=self.name,
+            family=self.family.name,
+            n_layers=self.n_layers,
+            d_model=self.d_model,
+            d_heads=self.n_heads * self.d_head,
+            d_mlp=self.d_mlp,
+            d_vocab=self.d_vocab,
+        )
+
+    def check_fit(self, config: DictionaryConfig) -> None:
+        """Raise DictionaryDoesNotFit or UnknownHookPoint unless a dictionary fits this model and its companions."""
+        check_fit(config, self.shape, {name: companion.shape for name, companion in self.companions.items()})
+
+    def home(self, hook_name: str) -> LanguageModel:
+        """Return the model that has a hook point, this one or a companion; raise UnknownHookPoint for another."""
+        owner = owner_of(hook_name)
+        if owner in ("", self.name):
+            return self
+        if owner not in self.companions:
+            raise UnknownHookPoint(
+                f"{hook_name} is of the model {owner}, which is not loaded beside {self.name}.",
+                f"Give {owner} as its companion.",
+                hook_point=hook_name,
+            )
+        return self.companions[owner]
+
     def resolve(self, hook_name: str) -> tuple[HookPoint, Site]:
-        """Return a hook point of this model and its site; raise UnknownHookPoint."""
-        return resolve(self.family, hook_name, n_layers=self.n_layers, n_heads=self.n_heads)
+        """Return a hook point, of this model or of a companion, and its site there; raise UnknownHookPoint."""
+        home = self.home(hook_name)
+        return resolve(home.family, hook_name, n_layers=home.n_layers, n_heads=home.n_heads)
 
     def width(self, hook_name: str) -> int:
         """Return the width of the activations at a hook point."""
-        point, site = self.resolve(hook_name)
-        heads = self.d_head if point.head is not None else self.n_heads * self.d_head
-        return {"model": self.d_model, "heads": heads, "mlp": self.d_mlp}[site.width]
+        home, (point, site) = self.home(hook_name), self.resolve(hook_name)
+        heads = home.d_head if point.head is not None else home.n_heads * home.d_head
+        return {"model": home.d_model, "heads": heads, "mlp": home.d_mlp}[site.width]
 
     def vocabulary(self) -> list[str]:
         """Return each token's text for display; bytes that are no whole character read \\xNN."""

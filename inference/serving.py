@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from inference.chat import as_chat
-from inference.dictionaries import check_fit, load_dictionary
+from inference.dictionaries import load_dictionary
 from inference.dictionaries.dictionary import Dictionary
 from inference.errors import Conflict, InvalidInput
 from inference.generation import generate
@@ -29,12 +29,16 @@ DIGITS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """Where a model is; `revision` is of a hub id, `sha256` digests the weights of a folder ("" for a hub id)."""
+    """Where a model is; `revision` is of a hub id, `sha256` digests the weights of a folder ("" for a hub id).
+
+    `companions` are the models that dictionaries compare it with.
+    """
 
     slug: str
     path: str
     revision: str | None
     sha256: str = ""
+    companions: tuple[ModelSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,7 +77,7 @@ class Engine:
         self.held = ByteLRU(self.capacity_bytes)
 
     def model(self, spec: ModelSpec) -> LanguageModel:
-        """Return the model, loading it if it is not held."""
+        """Return the model with its companions, loading those that are not held."""
 
         def load() -> LanguageModel:
             model = load_language_model(
@@ -82,7 +86,11 @@ class Engine:
             _check_digest(spec.slug, spec.path, registered=spec.sha256, found=model.sha256)
             return model
 
-        return self.held.get(("model", spec.path, spec.revision, spec.sha256), load)
+        model = self.held.get(("model", spec.path, spec.revision, spec.sha256), load)
+        if not spec.companions:
+            return model
+        companions = {companion.slug: self.model(companion) for companion in spec.companions}
+        return replace(model, name=spec.slug, companions=companions)
 
     def dictionary(self, model: LanguageModel, spec: DictionarySpec) -> Dictionary:
         """Return the dictionary, loading it and checking that it fits the model if it is not held."""
@@ -90,15 +98,7 @@ class Engine:
         def load() -> Dictionary:
             dictionary = load_dictionary(spec.path, device=model.device, dtype="float32", model=model)
             _check_digest(spec.source, spec.path, registered=spec.sha256, found=dictionary.config.sha256)
-            check_fit(
-                dictionary.config,
-                model_name=model.name,
-                family=model.family.name,
-                n_layers=model.n_layers,
-                d_model=model.d_model,
-                d_heads=model.n_heads * model.d_head,
-                d_mlp=model.d_mlp,
-            )
+            model.check_fit(dictionary.config)
             return dictionary
 
         return self.held.get(("dictionary", spec.path, spec.sha256, str(model.device)), load)

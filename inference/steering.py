@@ -2,7 +2,8 @@
 
 An operation says how one edit changes the activations at its hook point; edits of one run at one hook point are each
 computed from the unsteered activations there, and their changes are summed. The changes are added to the activations
-themselves, so whatever the dictionary does not explain (its error term) stays as it was. BOS is never changed.
+themselves, so whatever the dictionary does not explain (its error term) stays as it was. BOS is never changed. Of a
+feature that writes in several models, only its share at the hook points of the model that generates is added.
 
 Shape suffixes: B rows, T tokens, D width of the hook point.
 """

@@ -59,5 +59,6 @@ def layer_map(cards: Sequence[SourceCard]) -> tuple[list[str], list[tuple[int, l
 def _site(hook_point: str) -> str:
     """Return a hook point without its block: hook_resid_post of blocks.2.hook_resid_post, with + if others follow."""
     first, joined, _ = hook_point.partition("+")
+    first = first.rpartition("/")[2]
     parts = first.split(".")
     return (".".join(parts[2:]) if parts[0] == "blocks" and len(parts) > 2 else first) + joined

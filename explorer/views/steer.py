@@ -21,6 +21,7 @@ STRONG = 2.0
 NOTES = (
     "Each edit adds strength × the feature's maximum × the unit decoder direction, at the dictionary's output.",
     "The rest of the activation stays as it is, the dictionary's reconstruction error included.",
+    "Of a dictionary that compares models, what it writes in the others is left out.",
     "BOS is left as it is. Both rows draw from the same random numbers, so that strength 0 gives the default text.",
     "Log-probabilities are at temperature 1, each under its own row's model.",
 )

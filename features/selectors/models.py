@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce
 
@@ -10,6 +12,7 @@ from features.results import Home, ModelCard, ModelPage, ReleaseCard
 from features.selectors.sources import active_runs, as_source_card
 from features.selectors.suggestions import no_model
 from features.words import storable
+from inference.hook_points import owner_of, parts
 
 LATEST = 6
 
@@ -46,6 +49,13 @@ def model_page(slug: str) -> ModelPage:
     return ModelPage(
         model=_model_card(model), sources=tuple(as_source_card(dictionary, running) for dictionary in dictionaries)
     )
+
+
+def companions_of(model: LanguageModel, hook_points: Iterable[str]) -> dict[str, LanguageModel]:
+    """Return the other models that have some of the hook points, by slug, if they can be loaded. One query at most."""
+    owners = {owner_of(part) for hook_point in hook_points for part in parts(hook_point)} - {"", model.slug}
+    rows = LanguageModel.objects.filter(slug__in=owners).exclude(path="") if owners else ()
+    return {row.slug: row for row in rows}
 
 
 _COUNTS = {

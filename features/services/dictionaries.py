@@ -6,18 +6,23 @@ import re
 from pathlib import Path
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
 from features import partitions
-from features.models import Dictionary, LanguageModel, Release, Run
+from features.models import Dictionary, LanguageModel, Release, Run, VocabularyToken
 from features.origins import stored_config
+from features.selectors.models import companions_of
 from features.selectors.suggestions import no_model
 from features.words import slugify
-from inference.dictionaries import DictionaryConfig, check_fit, local_path, read_config
+from inference.dictionaries import DictionaryConfig, ModelShape, check_fit, local_path, read_config
+from inference.dictionaries.config import DictionaryDoesNotFit
 from inference.errors import Conflict, InvalidInput
 from inference.hook_points import parse, parts
 
 _OWN = re.compile(r"(?:neurons|experts):\d+")
 _SOURCE = re.compile(r"\d+-[A-Za-z0-9_-]+")
+# The share of tokens that may read otherwise in two models of one dictionary: chat models rename special ones.
+_OTHER_TOKENS = 0.01
 # Short names of sites, as published source ids use them.
 _SITES = {
     "hook_resid_pre": "respre",
@@ -81,15 +86,32 @@ def add_dictionary(
 
 
 def check_fits(config: DictionaryConfig, model: LanguageModel) -> None:
-    """Raise DictionaryDoesNotFit or UnknownHookPoint unless the model has the dictionary's hook points and widths."""
-    check_fit(
-        config,
-        model_name=model.slug,
+    """Raise DictionaryDoesNotFit or UnknownHookPoint unless the model has the dictionary's hook points and widths.
+
+    Of other models that it reads as well, the vocabulary must be the model's but for a few special tokens.
+    """
+    companions = companions_of(model, (config.hook_in, config.hook_out))
+    check_fit(config, _shape(model), {slug: _shape(companion) for slug, companion in companions.items()})
+    for companion in companions.values():
+        same = VocabularyToken.objects.filter(model=model, token_id=OuterRef("token_id"), text=OuterRef("text"))
+        n_other = VocabularyToken.objects.filter(~Exists(same), model=companion).count()
+        if n_other > _OTHER_TOKENS * companion.d_vocab:
+            raise DictionaryDoesNotFit(
+                f"{n_other:,} of the {companion.d_vocab:,} tokens of {companion.slug} read otherwise in {model.slug}.",
+                "Add the two models that the dictionary was trained on, which share a tokenizer.",
+                models=sorted(config.owners),
+            )
+
+
+def _shape(model: LanguageModel) -> ModelShape:
+    return ModelShape(
+        name=model.slug,
         family=model.family,
         n_layers=model.n_layers,
         d_model=model.d_model,
         d_heads=model.n_heads * model.d_head,
         d_mlp=model.d_mlp,
+        d_vocab=model.d_vocab,
     )
 
 
@@ -107,8 +129,9 @@ def remove_dictionary(*, dictionary: int) -> None:
 
 
 def layer_of(config: DictionaryConfig, model: LanguageModel) -> int:
-    """Return the layer where a dictionary first reads; what lies behind the last block has the number of layers."""
-    layer = parse(parts(config.hook_in)[0]).layer
+    """Return the layer where a dictionary first reads the model; behind the last block, the number of layers."""
+    points = [parse(name) for name in parts(config.hook_in)]
+    layer = next(point for point in points if point.owner in ("", model.slug)).layer
     return model.n_layers if layer is None else max(0, layer)
 
 

@@ -1,7 +1,8 @@
 """What a dictionary's weights say without any text: neighbours by direction, and direct effect on the logits.
 
 The effect of a feature is that of its unit output direction d through the final norm's gain g and the unembedding; of a
-transcoder that writes at several hook points what it writes counts together, of a crosscoder the last point alone:
+transcoder that writes at several hook points what it writes counts together, of a crosscoder the last point alone, and
+of what compares several models only what it writes in this one:
 W_U diag(g) d, with d centred first where the norm centres, and then centred over the vocabulary. Directions at heads'
 outputs go through W_O first and those behind the MLP's activation through its output matrix; a transcoder's direction
 is the one that it writes. A norm between the site and the residual stream lends its gain. Scales of norms,
@@ -99,7 +100,7 @@ def logit_effects(model: LanguageModel, dictionary: Dictionary) -> dict[str, np.
 
 def logit_path(model: LanguageModel, dictionary: Dictionary) -> str:
     """Say in a few words how a dictionary's directions reach the residual stream."""
-    point, site = model.resolve(parts(dictionary.hook_out)[-1])
+    point, site = model.resolve([name for name in parts(dictionary.hook_out) if model.home(name) is model][-1])
     if site.width != "model":
         return f"through {_writer(model, point, site).module}"
     return "taken as residual directions" if site.normalized else "directions of the residual stream"
@@ -108,6 +109,7 @@ def logit_path(model: LanguageModel, dictionary: Dictionary) -> str:
 def _residual_directions(model: LanguageModel, dictionary: Dictionary, features_c: Tensor) -> Tensor:
     """Return the unit decoder rows of some features as directions of the residual stream, [C, D]."""
     shares = at_each_point(dictionary.hook_out, _unit(dictionary.decoder_directions(features_c).float()))
+    shares = {name: share_fd for name, share_fd in shares.items() if model.home(name) is model}
     if dictionary.config.is_transcoder:
         return torch.stack([_at_point(model, name, share_fd) for name, share_fd in shares.items()]).sum(0)
     last, share_fd = shares.popitem()

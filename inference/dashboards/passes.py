@@ -30,7 +30,6 @@ from inference.dashboards.partials import CheckedFolder, joined
 from inference.dashboards.places import Places
 from inference.dashboards.provenance import facts_of, provenance_of
 from inference.dashboards.results import ContextTable, DictionaryDashboard, DocumentRef, PassResult, Progress
-from inference.dictionaries import check_fit
 from inference.dictionaries.dictionary import Dictionary
 from inference.errors import Conflict, FacetError, InvalidInput
 from inference.language_models import LanguageModel
@@ -353,15 +352,7 @@ def check(model: LanguageModel, dictionaries: Mapping[str, Dictionary]) -> None:
     if not dictionaries:
         raise InvalidInput("There is no dictionary to build.", "Choose at least one dictionary of the model.")
     for dictionary in dictionaries.values():
-        check_fit(
-            dictionary.config,
-            model_name=model.name,
-            family=model.family.name,
-            n_layers=model.n_layers,
-            d_model=model.d_model,
-            d_heads=model.n_heads * model.d_head,
-            d_mlp=model.d_mlp,
-        )
+        model.check_fit(dictionary.config)
 
 
 def _damaged_at_once() -> FacetError:

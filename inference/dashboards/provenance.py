@@ -29,6 +29,7 @@ def facts_of(
         "layout": LAYOUT,
         "model": model.name,
         "model_revision": model.revision,
+        "companions": {name: companion.revision for name, companion in model.companions.items()},
         "dictionaries": {source: _dictionary_facts(dictionary) for source, dictionary in dictionaries.items()},
         "corpus": index.digest,
         "n_tokens": index.n_tokens,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inference.dictionaries.config import DictionaryConfig, check_fit
+from inference.dictionaries.config import DictionaryConfig, ModelShape, check_fit
 from inference.dictionaries.formats import find_dictionaries, parts_of, place_below, read_config
 from inference.dictionaries.hub import local_path
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DictionaryConfig",
+    "ModelShape",
     "check_fit",
     "find_dictionaries",
     "load_dictionary",

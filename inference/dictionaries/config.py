@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.errors import InvalidInput, NotFound
-from inference.hook_points import FAMILIES, parts, resolve
+from inference.hook_points import FAMILIES, owner_of, parts, resolve
 
 # Architectures that keep the sign of what they select.
 SIGNED = frozenset({"abstopk", "signed_topk", "fixed_pursuit", "linear", "neurons"})
@@ -101,6 +101,11 @@ class DictionaryConfig:
         return Path(self.weights)
 
     @property
+    def owners(self) -> frozenset[str]:
+        """The models that its hook points name; none where it is of whichever model it is added to."""
+        return frozenset(filter(None, map(owner_of, (*parts(self.hook_in), *parts(self.hook_out)))))
+
+    @property
     def is_transcoder(self) -> bool:
         return self.hook_out != self.hook_in
 
@@ -145,37 +150,70 @@ def has_directions(architecture: str) -> bool:
     return architecture not in WITHOUT_DIRECTIONS | WITHOUT_DECODER
 
 
-def check_fit(
-    config: DictionaryConfig,
-    *,
-    model_name: str,
-    family: str,
-    n_layers: int,
-    d_model: int,
-    d_heads: int | None = None,
-    d_mlp: int | None = None,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """What of a model a dictionary must fit; a width that is None is not compared.
+
+    `d_heads` is the width of all heads' outputs together.
+    """
+
+    name: str
+    family: str
+    n_layers: int
+    d_model: int
+    d_heads: int | None = None
+    d_mlp: int | None = None
+    d_vocab: int | None = None
+
+
+def check_fit(config: DictionaryConfig, model: ModelShape, companions: Mapping[str, ModelShape] | None = None) -> None:
     """Raise DictionaryDoesNotFit or UnknownHookPoint unless the model has the dictionary's hook points and widths.
 
-    `d_heads` is the width of all heads' outputs together; a width that is None is not compared.
+    A dictionary of several models fits one of them, if the others are among its `companions` (by name), read the same
+    token ids, and have what it reads there.
     """
-    owners = {name.rpartition("/")[0] for name in (*parts(config.hook_in), *parts(config.hook_out)) if "/" in name}
-    if owners:
-        raise DictionaryDoesNotFit(
-            f"The dictionary compares {' and '.join(sorted(owners))}: it reads both, and {model_name} is one model.",
-            "Facet runs dictionaries of one model; load this one in Python to encode activations of both.",
-            models=sorted(owners),
-        )
-    widths = {"model": d_model, "heads": d_heads, "mlp": d_mlp}
+    shapes = {**(companions or {}), model.name: model, "": model}
+    _check_owners(config, model, shapes)
     ends = [(config.hook_in, config.d_in), *([(config.hook_out, config.d_out)] if config.decodes else [])]
     for hook_name, d_dictionary in [(name, d // len(parts(both))) for both, d in ends for name in parts(both)]:
-        point, site = resolve(FAMILIES[family], hook_name, n_layers=n_layers)
+        owner = shapes[owner_of(hook_name)]
+        widths = {"model": owner.d_model, "heads": owner.d_heads, "mlp": owner.d_mlp}
+        point, site = resolve(FAMILIES[owner.family], hook_name, n_layers=owner.n_layers)
         d_here = None if point.head is not None else widths[site.width]
         if d_here is not None and d_here != d_dictionary:
             raise DictionaryDoesNotFit(
-                f"The dictionary is {d_dictionary} wide at {hook_name}, where {model_name} is {d_here} wide.",
+                f"The dictionary is {d_dictionary} wide at {hook_name}, where {owner.name} is {d_here} wide.",
                 f"Add it to the model that it was trained on{config.model_name and f', {config.model_name}'}.",
                 hook_point=hook_name,
                 dictionary_width=d_dictionary,
                 model_width=d_here,
+            )
+
+
+def _check_owners(config: DictionaryConfig, model: ModelShape, shapes: Mapping[str, ModelShape]) -> None:
+    """Raise DictionaryDoesNotFit unless the models that hook points name are there and read the model's token ids."""
+    if not config.owners:
+        return
+    names = " and ".join(sorted(config.owners))
+    restate = "write its hook points with the names that the models have here as hook_in to facet.json beside it"
+    ends = (config.hook_in, config.hook_out)
+    if not all(any(owner_of(name) in ("", model.name) for name in parts(end)) for end in ends):
+        raise DictionaryDoesNotFit(
+            f"The dictionary compares {names}: it does not read and write {model.name}.",
+            f"Add it to one of them, or {restate}.",
+            models=sorted(config.owners),
+        )
+    for name in sorted(config.owners):
+        if name not in shapes:
+            raise DictionaryDoesNotFit(
+                f"The dictionary compares {names}, and there is no model {name} that can be run.",
+                f"Add that model under this name first, or {restate}.",
+                models=sorted(config.owners),
+                missing=name,
+            )
+        if None not in (sizes := {model.d_vocab, shapes[name].d_vocab}) and len(sizes) > 1:
+            raise DictionaryDoesNotFit(
+                f"{name} has {shapes[name].d_vocab:,} tokens and {model.name} {model.d_vocab:,}: ids mean other texts.",
+                "Add the two models that the dictionary was trained on, which share a tokenizer.",
+                models=sorted(config.owners),
             )

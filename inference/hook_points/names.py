@@ -18,12 +18,16 @@ BLOCK = re.compile(r"blocks\.(?P<layer>\d+)\.(?P<site>[a-z0-9_.]+?)(?:\.(?P<head
 
 @dataclass(frozen=True, slots=True)
 class HookPoint:
-    """A parsed name. `layer` is the block, -1 for the embedding, and None behind the last block."""
+    """A parsed name. `layer` is the block, -1 for the embedding, and None behind the last block.
+
+    `owner` is the model that the name says it is of; empty where it says none.
+    """
 
     name: str
     layer: int | None
     site: str
     head: int | None = None
+    owner: str = ""
 
 
 class UnknownHookPoint(InvalidInput):
@@ -77,16 +81,22 @@ def _runs(layers: list[int]) -> str:
     return ",".join(text for run in texts for text in run)
 
 
+def owner_of(name: str) -> str:
+    """Return the model that the name of a hook point says it is of: base of base/blocks.1.hook_resid_pre, or none."""
+    return name.rpartition("/")[0]
+
+
 def parse(name: str) -> HookPoint:
     """Split a hook point's name; raise UnknownHookPoint for what no family calls so."""
-    if name in OUTSIDE_BLOCKS:
-        return HookPoint(name, OUTSIDE_BLOCKS[name], name)
-    match = BLOCK.fullmatch(name)
+    owner, point = owner_of(name), name.rpartition("/")[2]
+    if point in OUTSIDE_BLOCKS:
+        return HookPoint(name, OUTSIDE_BLOCKS[point], point, owner=owner)
+    match = BLOCK.fullmatch(point)
     sites = list(dict.fromkeys(site for family in FAMILIES.values() for site in family.sites))
     if match is None or match["site"] not in sites or (match["head"] and match["site"] != "attn.hook_z"):
         raise _unknown(name, sites)
     head = None if match["head"] is None else int(match["head"])
-    return HookPoint(name, int(match["layer"]), match["site"], head)
+    return HookPoint(name, int(match["layer"]), match["site"], head, owner)
 
 
 def resolve(family: Family, name: str, *, n_layers: int, n_heads: int | None = None) -> tuple[HookPoint, Site]:

@@ -19,7 +19,8 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
 from features.holds import at_work
-from features.models import Dictionary, Feature
+from features.models import Dictionary, Feature, LanguageModel
+from features.selectors.models import companions_of
 from inference import streams
 from inference.errors import Conflict, FacetError, NotFound, Unavailable
 from inference.serving import DictionarySpec, Engine, ModelSpec, Scales
@@ -172,12 +173,17 @@ def _specs(model: str, sources: Sequence[str]) -> tuple[ModelSpec, list[Dictiona
     if missing := [source for source in sources if source not in found]:
         raise NotFound(f"{model}/{missing[0]} is not there any more.", "Reload the page and choose another source.")
     of_model = found[sources[0]].model
-    # The digest of a local folder is recorded as its revision; only a hub knows commits by theirs.
-    revision = of_model.revision if of_model.revision and of_model.revision != of_model.sha256 else None
+    companions = companions_of(of_model, (name for row in rows for name in (row.hook_point, row.hook_point_out)))
     return (
-        ModelSpec(slug=of_model.slug, path=of_model.path, revision=revision, sha256=of_model.sha256),
+        _model_spec(of_model, companions=tuple(map(_model_spec, companions.values()))),
         [_dictionary_spec(found[source]) for source in sources],
     )
+
+
+def _model_spec(row: LanguageModel, *, companions: tuple[ModelSpec, ...] = ()) -> ModelSpec:
+    # The digest of a local folder is recorded as its revision; only a hub knows commits by theirs.
+    revision = row.revision if row.revision and row.revision != row.sha256 else None
+    return ModelSpec(slug=row.slug, path=row.path, revision=revision, sha256=row.sha256, companions=companions)
 
 
 def _dictionary_spec(row: Dictionary) -> DictionarySpec:

@@ -8,7 +8,7 @@ from django.core.management import call_command
 from features import selectors, services
 from features.looks.dictionaries import look_at_dictionaries
 from features.models import Dictionary
-from inference.dictionaries.config import DictionaryDoesNotFit, SeveralDictionaries
+from inference.dictionaries.config import SeveralDictionaries
 from inference.errors import FacetError
 from inference.serving import Engine
 from inference.tasks import _specs
@@ -131,12 +131,3 @@ def test_steering_with_transforms_is_refused_before_it_starts(added, client):
     )
     assert answer.status_code == 422
     assert "write no direction of their own" in answer.content.decode()
-
-
-def test_a_crosscoder_of_two_models_is_refused_with_the_reason(registered, tmp_path):
-    both = "tiny/blocks.1.hook_resid_post+other/blocks.1.hook_resid_post"
-    folder = tiny_crosscoder(tmp_path / "two", points=both)
-    with pytest.raises(DictionaryDoesNotFit) as error:
-        services.dictionaries.add_dictionary(path=folder, model="tiny")
-    assert "compares other and tiny" in error.value.cause
-    assert not Dictionary.objects.filter(path=str(folder)).exists()

@@ -1,13 +1,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from inference.activations import capture
-from inference.dictionaries import check_fit, load_dictionary, read_config
+from inference.dictionaries import ModelShape, check_fit, load_dictionary, read_config
 from inference.dictionaries.config import (
     DamagedDictionary,
     DictionaryDoesNotFit,
@@ -267,11 +268,11 @@ def test_a_folder_without_dictionary_names_the_layouts(tmp_path):
 
 
 def test_a_dictionary_that_does_not_fit_names_both_widths(dictionaries):
-    facts = {"model_name": "small", "family": "gpt2", "n_layers": 3, "d_heads": 32}
+    shape = ModelShape(name="small", family="gpt2", n_layers=3, d_model=32, d_heads=32)
     for dictionary in dictionaries.values():
-        check_fit(dictionary.config, d_model=32, **facts)
+        check_fit(dictionary.config, shape)
     with pytest.raises(DictionaryDoesNotFit, match=r"32 wide .* small is 48 wide") as caught:
-        check_fit(dictionaries["topk"].config, d_model=48, **facts)
+        check_fit(dictionaries["topk"].config, replace(shape, d_model=48))
     assert (caught.value.details["dictionary_width"], caught.value.details["model_width"]) == (32, 48)
     with pytest.raises(UnknownHookPoint):
-        check_fit(dictionaries["jumprelu"].config, d_model=32, **(facts | {"n_layers": 2}))
+        check_fit(dictionaries["jumprelu"].config, replace(shape, n_layers=2))

@@ -1,5 +1,7 @@
 """Dictionaries of several hook points, of sequences and of transforms at work on a model."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -42,10 +44,9 @@ def hooks_of(dictionaries):
 
 def test_every_one_of_them_fits_its_model(gpt2, clt, alone):
     for dictionary in (*clt.values(), *alone.values()):
-        sizes = {"n_layers": gpt2.n_layers, "d_model": gpt2.d_model}
-        check_fit(dictionary.config, model_name="tiny", family="gpt2", **sizes)
+        check_fit(dictionary.config, gpt2.shape)
         with pytest.raises(DictionaryDoesNotFit):
-            check_fit(dictionary.config, model_name="tiny", family="gpt2", **sizes | {"d_model": 64})
+            check_fit(dictionary.config, replace(gpt2.shape, d_model=64))
 
 
 def test_prompts_show_what_fires_in_all_of_them(gpt2, clt, alone):

@@ -3,7 +3,8 @@
     a = relu(sum over models of s_m x_m W_m + b);  y_m = (a D_m + c_m) / s_m
 
 The factors s = sqrt(D) / mean |x| are in no file; those of the published crosscoder of Gemma 2 2B and its chat model
-are known. A hook point of two models has the model's name and a slash before it.
+are known. A hook point of two models has the model's name and a slash before it; `hook_in` in facet.json restates these
+by the names that the models have here.
 """
 
 from __future__ import annotations

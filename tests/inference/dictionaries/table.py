@@ -64,6 +64,12 @@ with the package's formula, and the packages' own cases do. One dictionary of se
 multi-layer and layer-group SAEs are, is a part at each of them: `PATH#blocks.4.hook_resid_post`, where `facet.json`
 lists `hook_points`.
 
+A crosscoder of two models reads and writes `MODEL/blocks.14.hook_resid_pre` of both. It is added to one of them, and
+the other must be there under its name, or `facet.json` beside the weights states theirs:
+`{"hook_in": "my-base/blocks.14.hook_resid_pre+my-chat/blocks.14.hook_resid_pre"}`. Both read the same token ids: their
+vocabularies may differ in 1% of the tokens. Prompts, builds and explained variance take both models; what changes a
+model (steering, splices) and effects on logits take its own points alone. `test_two_models.py` does the arithmetic.
+
 Temporal SAEs and Lorsa see whole sequences, BOS included; predictions from the past are part of what a temporal SAE
 reconstructs. Features of MOLT write something else for every input, so that they cannot be steered or compared.
 """
@@ -95,11 +101,11 @@ TransformerLens takes out of them when it moves the values' biases.
 
 SAELens before version 3 and transcoder_circuits as published: pickles of their own classes, which are refused; saved
 again with a plain `cfg` they are `checkpoint`. overcomplete's encoders of more than one product, its OMPSAE and QSAE.
-Multi-layer SAEs behind a tuned lens. Crosscoders of two models are read, but not added to one of them. Crosscoders and
-cross-layer transcoders whose features compete across layers, hook points or tokens at inference: llamascopium and
-crosslayer-coding convert theirs to JumpReLU. The clt-training fork of sparsify. llamascopium's `.dcp` checkpoints and
-batch-wise norms, and Lorsa with a repeated rotation. Nothing is known to be published for feature choice,
-mutual choice, KronSAE, gradient, variational and codebook dictionaries: `plain` is for those.
+Multi-layer SAEs behind a tuned lens. Crosscoders and cross-layer transcoders whose features compete across layers, hook
+points or tokens at inference: llamascopium and crosslayer-coding convert theirs to JumpReLU. The clt-training fork of
+sparsify. llamascopium's `.dcp` checkpoints and batch-wise norms, and Lorsa with a repeated rotation. Nothing is known
+to be published for feature choice, mutual choice, KronSAE, gradient, variational and codebook dictionaries: `plain` is
+for those.
 """
 
 

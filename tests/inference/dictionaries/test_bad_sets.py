@@ -117,6 +117,16 @@ def test_two_models_without_their_factors_are_refused(tmp_path, draw):
     config = read_config(written.path)
     assert config.input_scale == config.output_scale == (0.3, 0.2)
     assert config.hook_in.startswith("another/blocks.14.hook_resid_pre+another-it/")
+    assert config.owners == {"another", "another-it"}
+
+
+def test_two_models_are_restated_by_the_names_that_they_have_here(tmp_path, draw):
+    written = set_layouts.model_diff(tmp_path, draw, "crosscoder")
+    here = "my-base/blocks.1.hook_resid_pre+my-chat/blocks.1.hook_resid_pre"
+    write_json(tmp_path / "facet.json", {"hook_in": here})
+    config = read_config(written.path)
+    assert config.hook_in == config.hook_out == here
+    assert config.input_scale == (0.2758961493232058, 0.24422852496546169)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from inference.activations import capture
 from inference.dashboards.geometry import geometry_of
-from inference.dictionaries import find_dictionaries, load_dictionary, read_config
-from inference.dictionaries.config import DamagedDictionary, UnknownDictionary, UnsupportedDictionary, check_fit
+from inference.dictionaries import ModelShape, check_fit, find_dictionaries, load_dictionary, read_config
+from inference.dictionaries.config import DamagedDictionary, UnknownDictionary, UnsupportedDictionary
 from inference.dictionaries.dictionary import WithoutDecoder
 from inference.hook_points import FAMILIES
 
@@ -39,14 +39,8 @@ def test_neurons_rebuild_what_the_mlp_returns(models, model_folders, family):
     config = dictionary.config
     assert config.is_signed
     assert config.context_size
-    check_fit(
-        config,
-        model_name=family,
-        family=family,
-        n_layers=model.n_layers,
-        d_model=model.d_model,
-        d_mlp=x_td.shape[1],
-    )
+    shape = ModelShape(name=family, family=family, n_layers=model.n_layers, d_model=model.d_model, d_mlp=x_td.shape[1])
+    check_fit(config, shape)
 
 
 @pytest.mark.parametrize("family", WITH_EXPERTS)

@@ -100,7 +100,10 @@ def test_a_hook_point_is_its_own_name(family):
         ("+".join(f"blocks.{n}.hook_mlp_out" for n in range(26)), "blocks.0–25.hook_mlp_out"),
         ("+".join(f"blocks.{n}.hook_resid_post" for n in (7, 13, 14, 17)), "blocks.7,13,14,17.hook_resid_post"),
         ("blocks.1.hook_resid_pre+blocks.1.hook_mlp_out", "blocks.1.hook_resid_pre + blocks.1.hook_mlp_out"),
-        ("a/blocks.1.hook_resid_pre+b/blocks.1.hook_resid_pre", "a/blocks.1.hook_resid_pre + b/blocks.1.hook_resid_pre"),
+        (
+            "a/blocks.1.hook_resid_pre+b/blocks.1.hook_resid_pre",
+            "a/blocks.1.hook_resid_pre + b/blocks.1.hook_resid_pre",
+        ),
         ("hook_embed+not said", "hook_embed + not said"),
     ],
 )

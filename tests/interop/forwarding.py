@@ -68,7 +68,7 @@ class Forwarder:
             pytest.skip(reason)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         if item.nodeid not in self.nodes:
             return None
         if self.other is None:
@@ -77,6 +77,8 @@ class Forwarder:
         for report in self.other.reports_of(item):
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        # The item before left standing what it shares with this one, a module's fixtures say.
+        item.session._setupstate.teardown_exact(nextitem)
         return True
 
     def pytest_unconfigure(self) -> None:

@@ -35,7 +35,11 @@ def test_breaks(broken):
 def test_skips():
     pytest.importorskip("no_such_package")
 
-def test_here():
+@pytest.fixture(scope="module")
+def shared():
+    yield
+
+def test_here(shared):
     assert "oracles" not in sys.prefix
 
 @pytest.mark.interop
@@ -51,6 +55,7 @@ def test_behind_the_dead():
 def run(folder: Path, *arguments: str) -> str:
     """Return what pytest says of TESTS, run in a process of its own."""
     (folder / "test_it.py").write_text(TESTS)
+    (folder / "test_next.py").write_text("def test_in_another_module():\n    pass\n")
     (folder / "conftest.py").write_text('pytest_plugins = ("tests.interop.forwarding",)\n')
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = interop: compares\naddopts = -p no:django\n")
     command = [sys.executable, "-m", "pytest", "-v", "-ra", "-p", "no:valkey", *arguments]
@@ -77,14 +82,14 @@ def test_items_report_what_happened_elsewhere(tmp_path: Path) -> None:
     assert "a fixture that breaks" in said
     assert "could not import 'no_such_package'" in said
     assert "ended without a report of this test" in said
-    assert "3 failed, 2 passed, 1 skipped, 1 error" in said
+    assert "3 failed, 3 passed, 1 skipped, 1 error" in said
 
 
 def test_only_what_was_chosen_runs_elsewhere(tmp_path: Path) -> None:
     if not environments.is_there("oracles"):
         pytest.skip(environments.missing("oracles"))
-    assert "1 passed, 6 deselected" in run(tmp_path, "-k", "there")
-    assert "1 passed, 6 deselected" in run(tmp_path, "-m", "not interop")
+    assert "1 passed, 7 deselected" in run(tmp_path, "-k", "there")
+    assert "2 passed, 6 deselected" in run(tmp_path, "-m", "not interop")
 
 
 def test_a_package_that_cannot_be_had_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,9 @@ def test_a_second_one_is_refused_and_the_first_leaves_no_trace(small):
     for model in (Dictionary, Explanation, LanguageModel, Corpus, Release, Feature, Example, Context):
         assert not model.objects.exists()
     with connection.cursor() as cursor:
-        cursor.execute(r"SELECT relname FROM pg_class WHERE relname ~ '^features_(feature|example|context)_\d+'")
+        cursor.execute(
+            r"SELECT relname FROM pg_class WHERE relname ~ '^features_(feature|example|context)_\d+' AND relkind = 'r'"
+        )
         assert cursor.fetchall() == []
     with pytest.raises(NotFound):
         synthesize("--remove")

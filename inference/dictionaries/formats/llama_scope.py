@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from inference.dictionaries.config import DictionaryConfig, UnsupportedDictionary
+from inference.dictionaries.formats.llamascopium import model_name_beside
 from inference.dictionaries.formats.place import Place, Verdict, no, yes
 from inference.dictionaries.storage import damaged
 
@@ -59,7 +60,7 @@ def read_config(place: Place) -> DictionaryConfig:
         scale_by_decoder_norm=bool(cfg.get("sparsity_include_decoder_norm", True)),
         **scales,
         options=options,
-        model_name=str(cfg.get("model_name") or "meta-llama/Llama-3.1-8B"),
+        model_name=str(cfg.get("model_name") or model_name_beside(place) or "meta-llama/Llama-3.1-8B"),
         metadata=cfg,
         evidence=(
             f"{CONFIG} and {WEIGHTS} as Llama Scope has them.",

@@ -112,7 +112,7 @@ def read_config(place: Place) -> DictionaryConfig:
         options=options,
         **(_scales(weights, facts["hook_in"], facts["hook_out"], d_in) if mode == "dataset-wise" else {}),
         **facts,
-        model_name=_model_name(place),
+        model_name=model_name_beside(place),
         metadata=cfg,
         evidence=(
             f"{CONFIG} and {weights.path.name} as llamascopium saves a {kind}.",
@@ -247,7 +247,7 @@ def _weights_name(place: Place) -> str | None:
     return next((name for name in WEIGHTS if place.has(name)), None)
 
 
-def _model_name(place: Place) -> str:
+def model_name_beside(place: Place) -> str:
     """Return the model that lm_config.json beside it names."""
     cfg = place.json("lm_config.json") if place.has("lm_config.json") else {}
     return str(cfg.get("model_name") or "")

@@ -84,3 +84,10 @@ def test_every_architecture_works_in_every_dtype(tmp_path, name, dtype):
     expected_to = written.decode(written.encode(x_td.double()), x_td.double())
     # Features near a threshold, or near the k-th, change sides where half of the digits are missing.
     assert relative_error(y_to, expected_to) < {"float64": 1e-6, "bfloat16": 0.3}[dtype]
+
+
+def test_llama_scope_names_the_model_of_its_lm_config(tmp_path):
+    written = CASES["llama_scope", "relu"](tmp_path, Draw(torch.Generator().manual_seed(3)))
+    assert read_config(written.path).model_name == "meta-llama/Llama-3.1-8B"
+    (written.path / "lm_config.json").write_text('{"model_name": "someone/another-llama"}')
+    assert read_config(written.path).model_name == "someone/another-llama"

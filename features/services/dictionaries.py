@@ -169,9 +169,11 @@ def _short_name(config: DictionaryConfig) -> str:
 
 
 def place_for(path: str | Path, *, model: str) -> str | Path:
-    """Return what `place_of` does for a model's slug, and without one the path; raise UnknownAddress."""
-    if not (model and _OWN.fullmatch(str(path))):
+    """Return what `place_of` does for a model's slug; raise UnknownAddress, and InvalidInput where one is needed."""
+    if not _OWN.fullmatch(str(path)):
         return path
+    if not model:
+        raise InvalidInput(f"{path} is a model's own, and nothing says of which.", "Name the model.", path=str(path))
     owner = LanguageModel.objects.filter(slug=model).first()
     if owner is None:
         raise no_model(model)

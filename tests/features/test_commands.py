@@ -49,6 +49,7 @@ def test_from_folders_to_dashboards(db, folders, settings, tmp_path, parts):
         (("add_dictionary", "{folders}/1-res-wide", "--model", "my-model"), "48 wide", "trained on"),
         (("add_dictionary", "{folders}/1-res-mine", "--model", "mymodel"), "no model 'mymodel'", "/my-model"),
         (("add_dictionary", "{folders}", "--model", "my-model"), "", ""),
+        (("add_dictionary", "neurons:1", "--dry-run"), "nothing says of which", "Name the model"),
         (("add_corpus", "files", "{folders}/none"), "There is no folder", "Give the folder"),
         (("add_corpus", "files", "{folders}", "--glob", "*.none"), "No file in", "pattern"),
         (("build", "my-model/9-none"), "no source '9-none'", ""),

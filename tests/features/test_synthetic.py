@@ -5,10 +5,19 @@ from io import StringIO
 import numpy as np
 import pytest
 from django.core.management import call_command
-from django.db import connection
 
-from features import selectors
-from features.models import Context, Corpus, Dictionary, Example, Explanation, Feature, LanguageModel, Release
+from features import partitions, selectors
+from features.models import (
+    Context,
+    Corpus,
+    Dictionary,
+    Example,
+    Explanation,
+    Feature,
+    LanguageModel,
+    Release,
+    Tokenization,
+)
 from features.synthetic import text
 from features.synthetic.deployment import Plan
 from features.synthetic.measurements import dashboard
@@ -58,14 +67,17 @@ def test_its_pages_say_that_it_is_made_up(small):
 def test_a_second_one_is_refused_and_the_first_leaves_no_trace(small):
     with pytest.raises(Conflict):
         synthesize("--features", 300, "--examples", 3000)
+    made = [
+        part
+        for dictionary in Dictionary.objects.all()
+        for part in (partitions.features_of(dictionary.pk), partitions.examples_of(dictionary.pk))
+    ]
+    made += [partitions.contexts_of(tokenization.pk) for tokenization in Tokenization.objects.all()]
+    assert len(made) > 6 and all(map(partitions.exists, made))
     assert synthesize("--remove").startswith("3 synthetic dictionaries removed")
     for model in (Dictionary, Explanation, LanguageModel, Corpus, Release, Feature, Example, Context):
         assert not model.objects.exists()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            r"SELECT relname FROM pg_class WHERE relname ~ '^features_(feature|example|context)_\d+' AND relkind = 'r'"
-        )
-        assert cursor.fetchall() == []
+    assert not any(map(partitions.exists, made))
     with pytest.raises(NotFound):
         synthesize("--remove")
 

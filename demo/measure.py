@@ -152,7 +152,8 @@ def losses(
     for input_BT, target_BT in _batches(windows, tokens, batch):
         text_BT = input_BT != BOS_ID
         read = Batch(ids_bt=input_BT, text_bt=text_BT, scored_bt=text_BT, target_p=target_BT[text_BT])
-        for source, of_batch in sums_of_batch(model, dictionaries, read).items():
+        each = [[source] for source in dictionaries]
+        for source, of_batch in zip(dictionaries, sums_of_batch(model, dictionaries, each, read), strict=True):
             sums[source].merge(of_batch.losses)
     return {source: {**total.means(), "spliced_tokens": total.predictions} for source, total in sums.items()}
 

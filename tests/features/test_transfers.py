@@ -52,6 +52,15 @@ def test_an_export_is_downloaded_when_it_is_done(signed_in: Client) -> None:
             assert f"tiny/{SOURCE}/features/batch-0.jsonl.gz" in tar.getnames()
 
 
+def test_a_dictionary_is_exported_from_its_page(signed_in: Client) -> None:
+    page = signed_in.get(f"/tiny/{SOURCE}").content.decode()
+    assert f'action="/tiny/{SOURCE}/export"' in page
+    assert 'name="format" value="neuronpedia"' in page
+    assert "/export" not in Client().get(f"/tiny/{SOURCE}").content.decode()
+    answer = signed_in.post(f"/tiny/{SOURCE}/export", {"format": "neuronpedia"})
+    assert answer["Location"] == f"/runs/{Run.objects.get().pk}"
+
+
 def test_an_archive_of_an_export_is_imported_through_the_page(signed_in: Client, tmp_path: Path) -> None:
     write_neuronpedia("tiny", SOURCE, tmp_path / "open" / "export")
     place = str(tmp_path / "open" / "export")

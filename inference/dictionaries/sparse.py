@@ -5,11 +5,14 @@ Shape suffixes: T tokens, F features, N firings; `indptr` has T + 1 entries and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+# Numbers that a step of an encoder without a kernel computes at once.
+STEP_ELEMENTS = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +60,11 @@ class SparseActivations:
             torch.cat([part.values_n for part in parts]),
             parts[0].n_features,
         )
+
+    @classmethod
+    def in_steps(cls, x_td: Tensor, width: int, encode: Callable[[Tensor], SparseActivations]) -> SparseActivations:
+        """Join what an encoder returns for a few tokens at a time, where it computes `width` numbers for each."""
+        return cls.concatenate([encode(x_cd) for x_cd in x_td.split(max(1, STEP_ELEMENTS // width))])
 
     @property
     def n_tokens(self) -> int:

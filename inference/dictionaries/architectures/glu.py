@@ -15,8 +15,6 @@ from torch import Tensor
 from inference.dictionaries.architectures.linear import Activation
 from inference.dictionaries.sparse import SparseActivations
 
-CHUNK_ELEMENTS = 1 << 22
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GLU:
@@ -33,9 +31,9 @@ class GLU:
         return sum(tensor.nbytes for tensor in (self.w_enc_fd, self.b_enc_f, self.w_glu_fd, self.b_glu_f))
 
     def encode(self, x_td: Tensor) -> SparseActivations:
-        rows = max(1, CHUNK_ELEMENTS // len(self.b_enc_f))
-        chunks = [self.activation.activate(self.pre_activations(x_cd)) for x_cd in x_td.split(rows)]
-        return SparseActivations.concatenate(chunks)
+        return SparseActivations.in_steps(
+            x_td, len(self.b_enc_f), lambda x_cd: self.activation.activate(self.pre_activations(x_cd))
+        )
 
     def encode_features(self, x_td: Tensor, indices_m: Tensor) -> Tensor:
         return self.encode(x_td).columns(indices_m)

@@ -12,17 +12,15 @@ from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
 
-CHUNK_ELEMENTS = 1 << 22
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Nothing to decide."""
 
     def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
-        rows = max(1, CHUNK_ELEMENTS // len(b_enc_f))
-        parts = [self.activate(torch.addmm(b_enc_f, x_cd, w_enc_fd.T)) for x_cd in x_td.split(rows)]
-        return SparseActivations.concatenate(parts)
+        return SparseActivations.in_steps(
+            x_td, len(b_enc_f), lambda x_cd: self.activate(torch.addmm(b_enc_f, x_cd, w_enc_fd.T))
+        )
 
     def activate(self, h_tf: Tensor) -> SparseActivations:
         return SparseActivations.from_mask(h_tf, h_tf != 0)

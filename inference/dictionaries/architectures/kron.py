@@ -18,8 +18,6 @@ from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
 
-CHUNK_ELEMENTS = 1 << 22
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kron:
@@ -37,9 +35,11 @@ class Kron:
         return sum(tensor.nbytes for tensor in (self.w_p_pd, self.w_q_qd, self.b_p_p, self.b_q_q))
 
     def encode(self, x_td: Tensor) -> SparseActivations:
-        rows = max(1, CHUNK_ELEMENTS * self.heads // (len(self.w_p_pd) * len(self.w_q_qd)))
-        parts = [self.activate(self.pre_activations(x_cd), x_cd) for x_cd in x_td.split(rows)]
-        return SparseActivations.concatenate(parts)
+        return SparseActivations.in_steps(
+            x_td,
+            len(self.w_p_pd) * len(self.w_q_qd) // self.heads,
+            lambda x_cd: self.activate(self.pre_activations(x_cd), x_cd),
+        )
 
     def encode_features(self, x_td: Tensor, indices_m: Tensor) -> Tensor:
         return self.encode(x_td).columns(indices_m)

@@ -23,8 +23,6 @@ from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
 
-CHUNK_ELEMENTS = 1 << 22
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pursuit(ABC):
@@ -42,9 +40,11 @@ class Pursuit(ABC):
         return self.w_fd.nbytes
 
     def encode(self, x_td: Tensor) -> SparseActivations:
-        rows = max(1, CHUNK_ELEMENTS // len(self.w_fd))
-        parts = [self.pursue(self._centred(x_cd).clone()) for x_cd in x_td.split(rows)]
-        return SparseActivations.concatenate([SparseActivations.from_mask(a_cf, a_cf != 0) for a_cf in parts])
+        def pursued(x_cd: Tensor) -> SparseActivations:
+            a_cf = self.pursue(self._centred(x_cd).clone())
+            return SparseActivations.from_mask(a_cf, a_cf != 0)
+
+        return SparseActivations.in_steps(x_td, len(self.w_fd), pursued)
 
     def encode_features(self, x_td: Tensor, indices_m: Tensor) -> Tensor:
         return self.encode(x_td).columns(indices_m)

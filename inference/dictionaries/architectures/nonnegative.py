@@ -19,7 +19,6 @@ from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
 
-CHUNK_ELEMENTS = 1 << 22
 RIDGE = 1e-9
 TOLERANCE = 1e-10
 # Exchanges of whole blocks that may fail to help before only one coefficient changes sides, which always ends.
@@ -38,9 +37,9 @@ class Nonnegative:
         return self.w_fd.nbytes
 
     def encode(self, x_td: Tensor) -> SparseActivations:
-        rows = max(1, CHUNK_ELEMENTS // len(self.w_fd) ** 2)
-        parts = [self.activate(self.pre_activations(x_cd), x_cd) for x_cd in x_td.split(rows)]
-        return SparseActivations.concatenate(parts)
+        return SparseActivations.in_steps(
+            x_td, len(self.w_fd) ** 2, lambda x_cd: self.activate(self.pre_activations(x_cd), x_cd)
+        )
 
     def encode_features(self, x_td: Tensor, indices_m: Tensor) -> Tensor:
         return self.encode(x_td).columns(indices_m)

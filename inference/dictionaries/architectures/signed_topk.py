@@ -13,8 +13,6 @@ from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
 
-CHUNK_ELEMENTS = 1 << 22
-
 
 @dataclass(frozen=True, slots=True)
 class SignedTopK:
@@ -24,9 +22,9 @@ class SignedTopK:
     by_magnitude: bool
 
     def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
-        rows = max(1, CHUNK_ELEMENTS // len(b_enc_f))
-        parts = [self.activate(torch.addmm(b_enc_f, x_cd, w_enc_fd.T)) for x_cd in x_td.split(rows)]
-        return SparseActivations.concatenate(parts)
+        return SparseActivations.in_steps(
+            x_td, len(b_enc_f), lambda x_cd: self.activate(torch.addmm(b_enc_f, x_cd, w_enc_fd.T))
+        )
 
     def activate(self, h_tf: Tensor) -> SparseActivations:
         indices_tk = (h_tf.abs() if self.by_magnitude else h_tf).topk(self.k, dim=1).indices

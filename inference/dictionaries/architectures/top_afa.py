@@ -17,8 +17,6 @@ from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
 
-CHUNK_ELEMENTS = 1 << 22
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TopAFA:
@@ -34,9 +32,9 @@ class TopAFA:
         return self.w_enc_fd.nbytes + self.b_enc_f.nbytes + self.norm_f.nbytes
 
     def encode(self, x_td: Tensor) -> SparseActivations:
-        rows = max(1, CHUNK_ELEMENTS // len(self.b_enc_f))
-        parts = [self.activate(self.pre_activations(x_cd), x_cd) for x_cd in x_td.split(rows)]
-        return SparseActivations.concatenate(parts)
+        return SparseActivations.in_steps(
+            x_td, len(self.b_enc_f), lambda x_cd: self.activate(self.pre_activations(x_cd), x_cd)
+        )
 
     def encode_features(self, x_td: Tensor, indices_m: Tensor) -> Tensor:
         return self.encode(x_td).columns(indices_m)

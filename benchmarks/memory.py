@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from benchmarks import weights
 from benchmarks.harness import Result
 from inference.dashboards.budget import peak_bytes, resident_bytes
 from inference.dashboards.passes import SHARD_TOKENS, Pass
+from inference.dashboards.results import Progress
 from inference.dictionaries import load_dictionary
 
 TOKENS = (262_144, 524_288, 1_048_576)
@@ -32,6 +34,9 @@ BUDGET = 4 * 1024**3
 _SHARD_TOKENS = 32_768
 _K = 32
 _MOMENT_SECONDS = 0.02
+# The standard library has about twice as many; beyond, the installed packages' sources are read too.
+_STANDARD_TOKENS = 5_000_000
+_TOLD_EVERY_SECONDS = 20
 
 
 def run() -> list[Result]:
@@ -81,6 +86,21 @@ class _Peak(threading.Thread):
             time.sleep(_MOMENT_SECONDS)
 
 
+def _telling(peak: _Peak) -> Callable[[Progress], None]:
+    """Return what writes now and then, on standard error, how far a build is and what it holds."""
+    started, last = time.perf_counter(), 0.0
+
+    def told(progress: Progress) -> None:
+        nonlocal last
+        if (now := time.perf_counter() - started) - last >= _TOLD_EVERY_SECONDS:
+            last = now
+            where = f"{progress.phase} {progress.done:,} of {progress.total:,} {progress.unit}"
+            held = f"holds {peak.now / 1e9:.2f} GB, at most {peak.highest / 1e9:.2f}"
+            print(f"{now:6.0f} s, {time.process_time():6.0f} s of CPU: {where}; {held}", file=sys.stderr, flush=True)
+
+    return told
+
+
 def _build(n_tokens: int, n_features: int, budget: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="facet-memory-") as folder:
         _make_dictionary(Path(folder) / "dictionary", n_features)
@@ -93,18 +113,18 @@ def _build(n_tokens: int, n_features: int, budget: int) -> dict[str, object]:
         running = Pass(
             loaded.model,
             dictionaries,
-            weights.documents(),
+            weights.documents(with_packages=n_tokens > _STANDARD_TOKENS),
             workdir=f"{folder}/work",
             n_tokens=n_tokens,
             shard_tokens=_SHARD_TOKENS if n_tokens <= TOKENS[-1] else SHARD_TOKENS,
             memory=budget,
         )
         steps = {
-            "read": running.read,
-            "encode": running.make_all,
-            "finish": lambda: [board.dead for board in running.finish(running.contexts())],
+            "read": lambda: running.read(told),
+            "encode": lambda: running.make_all(told),
+            "finish": lambda: [board.dead for board in running.finish(running.contexts(), told)],
         }
-        seconds = {}
+        seconds, told = {}, _telling(peak)
         for name, step in steps.items():
             peak.highest = peak.now
             began = time.perf_counter()
@@ -119,7 +139,11 @@ def _build(n_tokens: int, n_features: int, budget: int) -> dict[str, object]:
             "own_bytes_by_step": peaks,
             "with_mapped_files_bytes": peak_bytes(),
             "seconds": round(time.perf_counter() - started, 1),
+            "cpu_seconds": round(time.process_time(), 1),
+            "threads": torch.get_num_threads(),
+            "shards": running.n_shards,
             "seconds_by_step": seconds,
+            "seconds_by_stage": {name: round(spent, 1) for name, spent in running.clock.seconds.items()},
             "disk_bytes": sum(path.stat().st_size for path in Path(folder, "work").rglob("*") if path.is_file()),
             "weights": loaded.which,
         }

@@ -59,13 +59,21 @@ def load() -> Weights:
     return _loaded(STAND_INS / "model", STAND_INS / "dictionaries", "random weights: the demonstration's are absent")
 
 
-def documents(limit: int | None = None) -> list[DocumentRef]:
-    """Return the standard library's files, the text that every machine has."""
+def documents(limit: int | None = None, *, with_packages: bool = False) -> list[DocumentRef]:
+    """Return the standard library's files, the text that every machine has; `with_packages`, those installed too."""
     root = Path(sysconfig.get_paths()["stdlib"])
     paths = sorted(path for path in root.rglob("*.py") if "-packages" not in str(path))[:limit]
+    documents = _references(root, paths, 0)
+    if with_packages:
+        root = Path(sysconfig.get_paths()["purelib"])
+        documents += _references(root, sorted(root.rglob("*.py")), len(documents))
+    return documents
+
+
+def _references(root: Path, paths: list[Path], first: int) -> list[DocumentRef]:
     return [
         DocumentRef(ordinal=number, name=str(path.relative_to(root)), path=str(path))
-        for number, path in enumerate(paths)
+        for number, path in enumerate(paths, first)
     ]
 
 

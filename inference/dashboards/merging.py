@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from inference.dashboards import allocator
 from inference.dashboards.accumulators import added
 from inference.dashboards.bins import FINE_BINS, band_counts, fine_bins, shown_edges, shown_histogram
 from inference.dashboards.columns import ColumnReader
@@ -121,6 +122,8 @@ def merged(
             if name not in arrays:
                 arrays[name] = np.zeros((n, *rows.shape[1:]), dtype=rows.dtype)
             arrays[name][features.start : features.stop] = rows
+        del block
+        allocator.give_back()
         step(features.stop)
     l0_mean, l0_median, l0_p90 = _l0(shards.sum("l0_histogram"))
     squared_error = float(shards.sum("squared_error")[0])

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from inference.dashboards import allocator
 from inference.dashboards.accumulators import ShardAccumulator
 from inference.dashboards.budget import DEFAULT_BYTES, Budget, features_of, peak_bytes
 from inference.dashboards.columns import ColumnReader, ColumnWriter
@@ -78,6 +79,7 @@ class Pass:
         memory: int = DEFAULT_BYTES,
     ) -> None:
         check(model, dictionaries)
+        allocator.bound()
         self.model, self.dictionaries, self.documents = model, dictionaries, documents
         self.batch_tokens, self.precision = batch_tokens, precision
         self.clock = Clock()
@@ -130,6 +132,7 @@ class Pass:
             return
         with self.clock.stage("read"):
             index = self._store.read(self.model, self.documents, progress=progress, should_stop=should_stop)
+        allocator.give_back()
         self._know(index)
 
     def is_made(self, shard: int) -> bool:
@@ -156,6 +159,7 @@ class Pass:
 
         with self.clock.stage("shards"):
             self._folder.save(_key(shard), write)
+        allocator.give_back()
         self.made += 1
 
     def make_all(self, progress: Report = silent, should_stop: Stop = never) -> None:
@@ -218,6 +222,7 @@ class Pass:
                     step=lambda done, before=before, source=source: step(before + done, source),
                 )
             before += dictionary.n_features
+            allocator.give_back()
             yield dashboard
 
     def provenance(self) -> dict[str, Any]:

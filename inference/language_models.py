@@ -23,6 +23,7 @@ from inference.dictionaries.config import DictionaryConfig, ModelShape, check_fi
 from inference.digests import files_sha256, weights_of
 from inference.errors import InvalidInput, NotFound
 from inference.hook_points import FAMILIES, Family, HookPoint, Site, UnknownHookPoint, family_of, owner_of, resolve
+from inference.quick_modules import quicken
 from inference.text import check_text, display, tiled, token_bytes
 from inference.values import Tokens
 
@@ -263,6 +264,7 @@ def load_language_model(
     tokenizer = _load_tokenizer(source, folder, revision)
     module = _load_module(source, family, revision, dtype)
     sha256 = files_sha256(weights_of(folder)) if folder else ""
+    quicken(module)
     module.to(device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     return LanguageModel(
         name=name or Path(source).name,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
+from kernels.affine import affine
 from kernels.screening import Screen
 from kernels.sparse_decode import sparse_decode
 
@@ -61,7 +62,7 @@ class LinearEncoder:
         return self.activation.kth_scores(activations) if hasattr(self.activation, "kth_scores") else None
 
     def pre_activations(self, x_td: Tensor) -> Tensor:
-        return torch.addmm(self.b_enc_f, x_td, self.w_enc_fd.T)
+        return affine(x_td, self.w_enc_fd, self.b_enc_f)
 
     def activate(self, h_tf: Tensor, x_td: Tensor) -> SparseActivations:
         return self.activation.activate(h_tf)

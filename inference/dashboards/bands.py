@@ -14,7 +14,7 @@ from inference.dashboards.bins import FINE_BINS
 from inference.dashboards.corpus import mixed
 from inference.dashboards.places import Places
 from inference.dashboards.results import BANDS
-from inference.dashboards.selection import Best, Candidates, best_rows, ranked
+from inference.dashboards.selection import Best, Candidates, best_rows, by_lot
 
 N_BAND = 6
 # More than a band shows, since the top or other bands may have taken some of the contexts.
@@ -22,7 +22,7 @@ N_KEPT = 8
 # Firings looked at together: few enough to stay in a core's cache.
 _CHUNK = 1 << 16
 # The first firings of all meet no limits yet. Those with the lowest sixteenth of lots set some before the others come.
-_LOW_LOT, _ANY_LOT = np.uint64(1 << 60), np.uint64((1 << 64) - 1)
+_LOW_LOT, _ANY_LOT = 1 << 28, 1 << 32
 _ODD = np.uint32(0x85EBCA6B)
 
 
@@ -88,7 +88,7 @@ class BandSample:
         for code, (low, high) in BANDS.items():
             band[(share > low) & (share <= high)] = code
         seen = np.isin(kept.group << 32 | kept.context, top.group << 32 | top.context)
-        salt_f = self._salt_f.astype(np.uint64) << np.uint64(32) | np.arange(self._n_features, dtype=np.uint64)
+        salt_f = self._salt_f.astype(np.int64) << 32 | np.arange(self._n_features)
         seen |= np.isin(kept.identity ^ salt_f[kept.group], top.identity ^ salt_f[top.group])
         unseen = np.flatnonzero(~seen & (band > 0))
         kept, band = kept.take(unseen), band[unseen]
@@ -103,16 +103,16 @@ class BandSample:
         return lot
 
     def _admitted(
-        self, feature: np.ndarray, place: np.ndarray, fine: np.ndarray, places: Places, limit: np.uint64
+        self, feature: np.ndarray, place: np.ndarray, fine: np.ndarray, places: Places, limit: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return `(rows, group, rank)` of firings whose lots are below the limit and low enough as things stand."""
         found = []
         for start in range(0, max(len(feature), 1), _CHUNK):
             part = slice(start, start + _CHUNK)
             group = feature[part].astype(np.int64) * FINE_BINS + fine[part]
-            lot = self.lots(feature[part], place[part], places).astype(np.uint64)
-            rank = ranked(lot, places.token_p[place[part]])
-            rows = np.flatnonzero(self._best.admits(group, rank) & (rank < limit))
+            lot = self.lots(feature[part], place[part], places)
+            rank = by_lot(lot, places.token_p[place[part]])
+            rows = np.flatnonzero(self._best.admits(group, rank) & (lot < limit))
             rows = rows[places.eligible_p[place[part][rows]]]
             found.append((rows + start, group[rows], rank[rows]))
         rows, group, rank = (np.concatenate(columns) for columns in zip(*found, strict=True))
@@ -139,7 +139,7 @@ class BandSample:
             Candidates(
                 group=group[taken],
                 rank=rank[taken],
-                identity=places.key_p[own],
+                identity=places.key_p[own].view(np.int64),
                 context=context[taken],
                 position=places.position_p[own],
                 value=value[rows[taken]],

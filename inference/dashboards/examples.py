@@ -15,7 +15,7 @@ from inference.dashboards.bands import N_BAND, BandSample, salts
 from inference.dashboards.corpus import mixed
 from inference.dashboards.places import Places
 from inference.dashboards.results import HARD_SILENT, RANDOM_SILENT, TOP
-from inference.dashboards.selection import Best, Candidates, descending_bits, ranked
+from inference.dashboards.selection import Best, Candidates, by_lot, by_value
 
 N_TOP, N_SILENT = 20, 5
 _HALF_WORD = np.uint64(32)
@@ -52,13 +52,13 @@ class Selection:
     def offer_peaks(self, feature: np.ndarray, place: np.ndarray, value: np.ndarray, places: Places) -> np.ndarray:
         """Take the peaks of features in contexts; return which may become examples of the top."""
         context, eligible = places.context_p[place], places.eligible_p[place]
-        group, rank = feature.astype(np.int64), ranked(descending_bits(value), context)
+        group, rank = feature.astype(np.int64), by_value(value, context)
         rows = np.flatnonzero(eligible & self.top.admits(group, rank))
         self.top.add(
             Candidates(
                 group=group[rows],
                 rank=rank[rows],
-                identity=places.key_p[place[rows]],
+                identity=places.key_p[place[rows]].view(np.int64),
                 context=context[rows],
                 position=places.position_p[place[rows]],
                 value=value[rows],
@@ -70,11 +70,11 @@ class Selection:
 
     def hard_admits(self, feature: np.ndarray, context: np.ndarray, height: np.ndarray) -> np.ndarray:
         """Return which contexts where features are silent may be among those where they nearly fire."""
-        return self.hard.admits(feature, ranked(descending_bits(height), context))
+        return self.hard.admits(feature, by_value(height, context))
 
     def offer_hard(self, feature: np.ndarray, context: np.ndarray, position: np.ndarray, height: np.ndarray) -> None:
         """Take contexts where features are silent, with the highest pre-activation and where it is."""
-        self.hard.add(_of_contexts(feature, context, position, height, ranked(descending_bits(height), context)))
+        self.hard.add(_of_contexts(feature, context, position, height, by_value(height, context)))
 
     def random_admits(self, feature: np.ndarray, context: np.ndarray) -> np.ndarray:
         """Return which contexts where features are silent they may draw."""
@@ -111,7 +111,7 @@ class Selection:
 
     def _drawn(self, feature: np.ndarray, context: np.ndarray) -> np.ndarray:
         lot = mixed(mixed(context.astype(np.uint64)) ^ self._salt_f[feature]) >> _HALF_WORD
-        return ranked(lot, context)
+        return by_lot(lot, context)
 
 
 def _of_contexts(
@@ -120,9 +120,9 @@ def _of_contexts(
     return Candidates(
         group=feature.astype(np.int64),
         rank=rank,
-        identity=context.astype(np.uint64),
+        identity=context.astype(np.int64),
         context=context.astype(np.int32),
-        position=position.astype(np.int64),
+        position=position.astype(np.int32),
         value=value.astype(np.float32),
     )
 

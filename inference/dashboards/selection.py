@@ -1,29 +1,28 @@
-"""Keeping the best few of a stream per group, exactly, whatever the order and the cuts of the stream.
+"""Candidates for examples as a pass has them, in NumPy's columns, around the kernel that keeps the best of each group.
 
-Every candidate has a group, a rank (lower is better, unique inside its group) and an identity. `Best` holds the `size`
-candidates of lowest rank per group among those of different identity. Candidates that cannot be among them are refused
-at once against the group's current worst, which only ever gets better: a stale threshold costs time, never a result.
+`kernels.stream_topn` says what is kept and why the cuts of a stream do not matter.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise
 
 import numpy as np
+import torch
+from torch import Tensor
 
-# Rows of candidates that meet together.
-_MET_AT_ONCE = 1 << 18
-_WORST = np.uint64(0xFFFFFFFFFFFFFFFF)
+from kernels.stream_topn import best_rows, places, stream_topn, value_ranks
+
+__all__ = ["Best", "Candidates", "best_rows", "by_lot", "by_value", "places"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
     """Columns of equal length: one candidate per row."""
 
-    group: np.ndarray  # int64
-    rank: np.ndarray  # uint64
-    identity: np.ndarray  # uint64
+    group: np.ndarray  # int64, or int32
+    rank: np.ndarray  # int64
+    identity: np.ndarray  # int64
     context: np.ndarray  # int32
     position: np.ndarray  # int32
     value: np.ndarray  # float32
@@ -39,123 +38,47 @@ class Candidates:
         return replace(self, group=group)
 
     @classmethod
-    def joined(cls, parts: list[Candidates]) -> Candidates:
-        return cls(**{column.name: np.concatenate([getattr(p, column.name) for p in parts]) for column in fields(cls)})
-
-    @classmethod
     def none(cls) -> Candidates:
+        whole, half = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
         return cls(
-            group=np.zeros(0, dtype=np.int64),
-            rank=np.zeros(0, dtype=np.uint64),
-            identity=np.zeros(0, dtype=np.uint64),
-            context=np.zeros(0, dtype=np.int32),
-            position=np.zeros(0, dtype=np.int32),
-            value=np.zeros(0, dtype=np.float32),
+            group=whole, rank=whole, identity=whole, context=half, position=half, value=np.zeros(0, dtype=np.float32)
         )
 
 
 class Best:
-    """The best `size` candidates per group, of different identities."""
+    """The best `size` candidates per group, of different identities; refused where candidates are computed."""
 
-    def __init__(self, n_groups: int, size: int) -> None:
-        self.size = size
-        self._kept = Candidates.none()
-        self._waiting: list[Candidates] = []
-        self._worst_g = np.full(n_groups, _WORST)
+    def __init__(self, n_groups: int, size: int, device: torch.device | str = "cpu") -> None:
+        self._state = stream_topn(n_groups, size, device)
 
-    def admits(self, group: np.ndarray, rank: np.ndarray) -> np.ndarray:
-        """Return which candidates may still be among the best."""
-        return rank <= self._worst_g[group]
+    def admits(self, group: np.ndarray | Tensor, rank: np.ndarray | Tensor) -> np.ndarray | Tensor:
+        """Return which candidates may still be among the best, as they come: an array, or a tensor on the device."""
+        if isinstance(group, Tensor):
+            return self._state.admits(group, rank)
+        return self._state.admits(torch.from_numpy(group), torch.from_numpy(rank)).numpy()
 
     def add(self, candidates: Candidates) -> None:
         """Take candidates in; the same one twice counts once."""
-        self._waiting.append(candidates)
-        if sum(map(len, self._waiting)) > 20_000 + len(self._kept) // 2:
-            self.compact()
+        columns = (torch.from_numpy(getattr(candidates, column.name)) for column in fields(candidates))
+        group, rank, identity, context, position, value = (column.to(self._state.worst_g.device) for column in columns)
+        self._state.add(group, rank, identity, context=context, position=position, value=value)
+
+    def compact(self) -> None:
+        """Let what waits meet what is kept, which lowers what `admits` lets in."""
+        self._state.compact()
 
     def kept(self) -> Candidates:
         """Return the best, sorted by group and rank."""
-        self.compact()
-        return self._kept
-
-    def compact(self) -> None:
-        """Let the candidates that wait meet those that are kept, which lowers what `admits` lets in.
-
-        Groups meet a few at a time, so that what is computed on the way is small beside what is kept.
-        """
-        if not self._waiting:
-            return
-        waiting = Candidates.joined(self._waiting)
-        self._waiting = []
-        waiting = waiting.take(np.flatnonzero(self.admits(waiting.group, waiting.rank)))
-        waiting = waiting.take(np.argsort(waiting.group, kind="stable"))
-        kept, parts = self._kept, []
-        for first, stop in _slices(kept.group, waiting.group):
-            every = Candidates.joined([_of_range(kept, first, stop), _of_range(waiting, first, stop)])
-            rows, place = best_rows(every.group - first, every.rank, every.identity, self.size)
-            best = every.take(rows)
-            full = place == self.size - 1
-            self._worst_g[best.group[full]] = best.rank[full]
-            parts.append(best)
-        self._kept = Candidates.joined(parts) if parts else kept
+        kept = self._state.kept()
+        return Candidates(**{name: column.numpy() for name, column in kept.items()}) if kept else Candidates.none()
 
 
-def best_rows(group: np.ndarray, rank: np.ndarray, identity: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `(rows, places)` of the best `size` per group, sorted by group and rank; places count from 0."""
-    order = np.lexsort((rank, group))
-    for wanted in (4 * size, len(group)):
-        place = places(group[order])
-        near = order[place < wanted]
-        rows = near[np.sort(_first_of_each(group[near], identity[near]))]
-        place = places(group[rows])
-        # Enough unless a group lost so many to duplicates that it is short although it had more to offer.
-        found = np.bincount(group[rows]) if len(rows) else np.zeros(0, dtype=np.int64)
-        offered = np.bincount(group) if len(group) else found
-        if not ((found < size) & (offered > wanted)).any():
-            break
-    keep = place < size
-    return rows[keep], place[keep]
+def by_value(value: np.ndarray, then: np.ndarray) -> np.ndarray:
+    """Return ranks of float32 values falling, and of whole numbers rising among equals."""
+    # Copied: columns of rows of a file lie too far apart for tensors, and are not to be written.
+    return value_ranks(*(torch.from_numpy(np.array(column)) for column in (value, then))).numpy()
 
 
-def _slices(kept: np.ndarray, waiting: np.ndarray) -> list[tuple[int, int]]:
-    """Cut sorted groups into ranges, so that about `_MET_AT_ONCE` rows of both are in each."""
-    if not len(kept) + len(waiting):
-        return []
-    inner = np.concatenate([kept[_MET_AT_ONCE::_MET_AT_ONCE], waiting[_MET_AT_ONCE::_MET_AT_ONCE]])
-    last = max(int(groups[-1]) for groups in (kept, waiting) if len(groups))
-    edges = [0, *np.unique(inner[inner > 0]).tolist(), last + 1]
-    return list(pairwise(edges))
-
-
-def _of_range(candidates: Candidates, first: int, stop: int) -> Candidates:
-    low, high = np.searchsorted(candidates.group, [first, stop])
-    return candidates.take(slice(int(low), int(high)))
-
-
-def places(sorted_group: np.ndarray) -> np.ndarray:
-    """Return each row's place inside its group, for rows sorted by group."""
-    if not len(sorted_group):
-        return np.zeros(0, dtype=np.int64)
-    starts = np.concatenate([[0], np.flatnonzero(sorted_group[1:] != sorted_group[:-1]) + 1])
-    return np.arange(len(sorted_group)) - np.repeat(starts, np.diff(starts, append=len(sorted_group)))
-
-
-def _first_of_each(group: np.ndarray, identity: np.ndarray) -> np.ndarray:
-    """Return the first row of each (group, identity)."""
-    order = np.lexsort((identity, group))  # stable, so the first of equals comes first
-    if not len(order):
-        return order
-    g, i = group[order], identity[order]
-    return order[np.concatenate([[True], (g[1:] != g[:-1]) | (i[1:] != i[:-1])])]
-
-
-def descending_bits(values: np.ndarray) -> np.ndarray:
-    """Return 32-bit integers in the opposite order of float32 values, whatever their sign."""
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    ascending = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    return (~ascending).astype(np.uint64)
-
-
-def ranked(first: np.ndarray, then: np.ndarray) -> np.ndarray:
-    """Return one rank from 32 bits that decide and 32 that break ties."""
-    return (first << np.uint64(32)) | then.astype(np.uint64)
+def by_lot(lot: np.ndarray, then: np.ndarray) -> np.ndarray:
+    """Return ranks of 32-bit lots rising, and of whole numbers rising among equals."""
+    return (lot.astype(np.int64) - (1 << 31) << 32) | then.astype(np.int64)

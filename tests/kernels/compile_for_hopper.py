@@ -57,8 +57,7 @@ _EXTREMES_TYPES = {"best_ptr": "*fp32", "worst_ptr": "*fp32", "sums_ptr": "*fp32
 _EXTREMES_TYPES |= {"best_indices_ptr": "*i32", "worst_indices_ptr": "*i32"}
 _MAXIMUM_TYPES = {"indptr_ptr": "*i64", "values_ptr": "*fp32", "tokens_ptr": "*i64"}
 _POINTERS_64 = dict.fromkeys(("indptr_ptr", "count_ptr", "histogram_ptr", "not_finite_ptr"), "*i64")
-_STREAM_64 = dict.fromkeys(("feature_ptr", "key_ptr", "position_ptr", "keys_ptr"), "*i64")
-_STREAM_64 |= dict.fromkeys(("buffer_keys_ptr", "buffer_positions_ptr", "spilled_ptr", "n_spilled_ptr"), "*i64")
+_STREAM_64 = dict.fromkeys(("group_ptr", "rank_ptr", "worst_ptr", "row_ptr", "n_survivors_ptr"), "*i64")
 _FEATURES = "encode_features:encode_features_kernel"
 _CHOSEN = {"stride_xd": 1, "stride_wd": 1, "BLOCK_M": 64, "PRECISION": "ieee"}
 _CHOSEN_TYPES = {"indices_ptr": "*i64", "floor_ptr": "*fp32", "out_ptr": "*fp32"}
@@ -97,9 +96,9 @@ VARIANTS = {
         constants={"BLOCK_E": 256, "BLOCK_B": 128},
     ),
     "stream-topn": Variant(
-        kernel="stream_topn:append_kernel",
-        types=_STREAM_64 | {"filled_ptr": "*i32"},
-        constants={"BLOCK_E": 256},
+        kernel="stream_topn:survivors_kernel",
+        types=_STREAM_64,
+        constants={"BLOCK_E": 1024},
     ),
     "cooccurrence": Variant(
         kernel="cooccurrence:cooccurrence_kernel",

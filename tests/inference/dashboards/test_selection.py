@@ -1,12 +1,13 @@
-"""The best few of a stream are those of the whole, however it is cut and ordered."""
+"""The best few of a stream are those of the whole, however it is cut and ordered, with columns as passes have them."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.dashboards.selection import Best, Candidates, best_rows, descending_bits, ranked
+from inference.dashboards.selection import Best, Candidates, best_rows, by_lot, by_value
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(0, 12)), max_size=120, unique_by=lambda row: row[:2]
@@ -18,8 +19,8 @@ def candidates(rows):
     none = np.zeros(len(rows))
     return Candidates(
         group=group,
-        rank=rank.astype(np.uint64),
-        identity=identity.astype(np.uint64),
+        rank=rank,
+        identity=identity,
         context=rank.astype(np.int32),
         position=none.astype(np.int32),
         value=none.astype(np.float32),
@@ -66,13 +67,27 @@ def test_many_duplicates_do_not_hide_what_comes_behind_them():
     n = 500
     group = np.zeros(n, dtype=np.int64)
     identity = np.minimum(np.arange(n), n - 3) // (n - 3) * np.arange(n)
-    rows, places = best_rows(group, np.arange(n, dtype=np.uint64), identity.astype(np.uint64), 3)
+    rows, places = best_rows(group, np.arange(n), identity, 3)
     assert rows.tolist() == [0, n - 3, n - 2]
     assert places.tolist() == [0, 1, 2]
 
 
-@given(st.lists(st.floats(width=32, allow_nan=False), min_size=2, max_size=20))
-def test_descending_bits_sort_like_the_values(values):
-    array = np.array(values, dtype=np.float32) + np.float32(0)  # -0 and 0 are one value
-    order = np.argsort(ranked(descending_bits(array), np.arange(len(array))))
-    np.testing.assert_array_equal(array[order], np.sort(array)[::-1])
+def test_ranks_by_value_are_those_of_values_that_lie_in_rows_of_a_file():
+    rows = np.zeros(4, dtype=[("token", "<i8"), ("context", "<i4"), ("value", "<f4")])
+    rows["value"], rows["context"] = [0.5, 2.0, 0.5, -1.0], [7, 3, 5, 1]
+    rows.setflags(write=False)
+    assert np.argsort(by_value(rows["value"], rows["context"])).tolist() == [1, 2, 0, 3]
+
+
+def test_ranks_by_lot_rise_through_all_32_bits():
+    lots = np.array([0, 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, (1 << 32) - 1], dtype=np.uint32)
+    assert (np.diff(by_lot(lots, np.array([9, 0, 0, 0, 0, 1]))) > 0).all()
+
+
+def test_a_tensor_is_answered_with_a_tensor():
+    best = Best(4, 1)
+    best.add(candidates([(0, 5, 1), (1, 5, 1)]))
+    best.compact()
+    group, rank = np.array([0, 0, 2]), np.array([5, 6, 6])
+    assert best.admits(group, rank).tolist() == [True, False, True]
+    assert torch.equal(best.admits(*map(torch.from_numpy, (group, rank))), torch.tensor([True, False, True]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import RLock
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 
 class Sized(Protocol):
@@ -43,6 +43,13 @@ class ByteLRU:
                 self._evict(keep=key)
             self._items.move_to_end(key)
             return self._items[key]  # type: ignore[return-value]
+
+    def find(self, key: Hashable) -> Any:
+        """Return the item under a key, None if it is not here."""
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+            return self._items.get(key)
 
     def discard(self, key: Hashable) -> None:
         """Forget an item, if it is here."""

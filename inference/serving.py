@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,13 @@ from inference.language_models import LanguageModel, load_language_model
 from inference.memory import ByteLRU
 from inference.prompts import feature_activations, prompt_features
 from inference.text import display
-from inference.values import Edit, Tokens
+from inference.readings import Readings
+from inference.values import Edit, PromptFeature, Tokens
 
 DIGITS = 5
 
+# What texts that were read lately may take of an engine's bytes; the rest is for models and dictionaries.
+_OF_READINGS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
@@ -65,7 +69,10 @@ class DictionarySpec:
 
 @dataclass(slots=True, kw_only=True)
 class Engine:
-    """Answers for one worker process; `worker` is the name under which it answers."""
+    """Answers for one worker process; `worker` is the name under which it answers.
+
+    Of `capacity_bytes` a sixteenth is for what it keeps of the texts it read lately.
+    """
 
     worker: str
     capacity_bytes: int
@@ -73,8 +80,11 @@ class Engine:
     dtype: str = "float32"
     held: ByteLRU = field(init=False)
 
+    readings: Readings = field(init=False)
     def __post_init__(self) -> None:
-        self.held = ByteLRU(self.capacity_bytes)
+        of_readings = self.capacity_bytes // _OF_READINGS
+        self.held = ByteLRU(self.capacity_bytes - of_readings)
+        self.readings = Readings(of_readings)
 
     def model(self, spec: ModelSpec) -> LanguageModel:
         """Return the model with its companions, loading those that are not held."""
@@ -138,7 +148,7 @@ class Engine:
             positions=positions,
             maxima={source: known.maxima for source, known in scales.items()} if rank == "share" else None,
             allowed=_allowed(scales, density),
-            ignore_bos=True,
+            readings=self.readings,
         )
         ranked = _ranked_positions(tokens, positions)
         return {
@@ -165,11 +175,11 @@ class Engine:
         model = self.model(model_spec)
         dictionary = self.dictionary(model, spec)
         tokens, truncated_from = self._tokenize(model, text, truncate=truncate)
-        a_tn = feature_activations(model, dictionary, tokens, indices)
+        a_tn = feature_activations(model, dictionary, tokens, indices, readings=self.readings)
         maxima = [float(spec.scales.maxima[index]) for index in indices] if spec.scales else [None] * len(indices)
         return {
             "tokens": _tokens(model, tokens),
-            "values": [[_rounded(value) for value in column] for column in a_tn.T.tolist()],
+            "values": _all_rounded(a_tn.T.numpy()),
             "maxima": [maximum or None for maximum in maxima],
             "truncated_from": truncated_from,
             "provenance": self._provenance(model, [spec], begin),
@@ -351,8 +361,8 @@ def _ranked_positions(tokens: Tokens, positions: Sequence[int] | None) -> list[i
     return [position for position in chosen if position >= tokens.n_special]
 
 
-def _feature(feature: Any, ranked: Sequence[int]) -> dict[str, Any]:
-    firing = [(position, value) for position, value in enumerate(feature.values) if value > 0]
+def _feature(feature: PromptFeature, ranked: Sequence[int]) -> dict[str, Any]:
+    firing = np.flatnonzero(feature.values > 0)
     return {
         "source": feature.source,
         "index": feature.index,
@@ -371,10 +381,24 @@ def _tokens(model: LanguageModel, tokens: Tokens) -> dict[str, Any]:
         "ids": list(tokens.ids),
         "starts": list(tokens.starts),
         "ends": list(tokens.ends),
-        "names": [display(model.token_bytes[token_id]) for token_id in tokens.ids],
+        "names": [_name(model.token_bytes[token_id]) for token_id in tokens.ids],
         "has_bos": tokens.has_bos,
     }
 
 
 def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
+
+
+def _all_rounded(values: np.ndarray) -> list:
+    """Return what `_rounded` makes of every number, as nested lists."""
+    wide = values.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        digits = DIGITS - 1 - np.floor(np.log10(np.abs(wide)))
+    digits = np.where(np.isfinite(digits), digits, 0)
+    # A whole number over a power of ten is the nearest number to its decimal fraction; one times 0.001 is not.
+    up, down = 10.0 ** np.maximum(digits, 0), 10.0 ** np.maximum(-digits, 0)
+    return (np.rint(wide * up / down) * down / up).tolist()
+
+
+_name = lru_cache(maxsize=1 << 16)(display)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
@@ -28,9 +30,9 @@ class Tokens:
         return int(self.has_bos)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PromptFeature:
-    """A feature that fires in a prompt: one value per token, in the units of its dictionary.
+    """A feature that fires in a prompt: one value per token, float32, in the units of its dictionary.
 
     `score` is what the features were ranked by: the maximum, the mean or the last of the ranked positions' values,
     divided by the feature's maximum over its corpus (`maximum`) where that is known.
@@ -38,7 +40,7 @@ class PromptFeature:
 
     source: str
     index: int
-    values: tuple[float, ...]
+    values: np.ndarray
     peak_position: int
     peak_value: float
     score: float
@@ -46,16 +48,16 @@ class PromptFeature:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SourceActivity:
-    """How one dictionary took a prompt: the number of features that fire at each token, and the variance it explains.
+class PromptActivations:
+    """The features that a prompt activates most, best first.
 
-    `explained_variance` is 1 - sum ||y - y_hat||^2 / sum ||y - mean y||^2 over the tokens that are not BOS, None for
-    fewer than two tokens, and for dictionaries that reconstruct nothing by themselves.
+    `n_firing` counts all that fire at the ranked positions, `n_hidden` those among them that were not to be ranked.
     """
 
-    source: str
-    l0: tuple[int, ...]
-    explained_variance: float | None
+    tokens: Tokens
+    features: tuple[PromptFeature, ...]
+    n_firing: int
+    n_hidden: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,8 @@ class PromptActivations:
     features: tuple[PromptFeature, ...]
     sources: tuple[SourceActivity, ...]
     n_firing: int
-    n_hidden: int = 0
+    n_heads: int
+    frozen_norm: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

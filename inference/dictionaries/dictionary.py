@@ -103,14 +103,18 @@ class Dictionary:
         known = {} if kth_t is None else {"kth_t": kth_t}
         return self.encoder.encode_features(self._input(x_td), indices_m, **self._sequences(x_td, lengths), **known)
 
+    @property
+    def has_kth_scores(self) -> bool:
+        """Whether `kth_scores` says anything: in a TopK dictionary, where features compete at each token."""
+        return getattr(self.encoder, "has_kth_scores", False)
+
     @torch.inference_mode()
     def kth_scores(self, activations: SparseActivations) -> Tensor | None:
         """Return four bytes a token that make `encode_features` as cheap for TopK as where nothing competes.
 
         None for dictionaries that have no use for them.
         """
-        find = getattr(self.encoder, "kth_scores", None)
-        return None if find is None else find(activations)
+        return self.encoder.kth_scores(activations) if self.has_kth_scores else None
 
     @torch.inference_mode()
     def pre_activations(self, x_td: Tensor, lengths: Sequence[int] | None = None) -> Tensor:

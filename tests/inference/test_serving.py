@@ -10,7 +10,7 @@ import pytest
 from inference.dictionaries import read_config
 from inference.errors import Conflict, InvalidInput
 from inference.language_models import PromptTooLong
-from inference.serving import DictionarySpec, Engine, ModelSpec, Scales
+from inference.serving import DictionarySpec, Engine, ModelSpec, Scales, _all_rounded, _rounded
 from tests.tiny import CONTEXT_SIZE, TEXT, tiny_dictionary, tiny_model
 
 N_FEATURES = 128
@@ -53,6 +53,22 @@ def test_an_answer_is_json(engine, model, dictionary):
     assert answer["tokens"]["text"] == TEXT
     assert len(answer["tokens"]["names"]) == len(answer["tokens"]["ids"])
     assert all(0 not in feature["positions"] for feature in answer["features"]), "BOS is not counted"
+
+
+def test_rounding_many_numbers_is_rounding_each():
+    generator = np.random.default_rng(0)
+    values = (generator.standard_normal(20_000) * 10.0 ** generator.integers(-12, 9, 20_000)).astype(np.float32)
+    values[:5] = [0, 1, 999.995, 0.1, 123456.7]
+    assert _all_rounded(values) == [_rounded(value) for value in values.tolist()]
+    assert _all_rounded(values[:6].reshape(2, 3)) == [_all_rounded(values[:3]), _all_rounded(values[3:6])]
+
+
+def test_what_is_kept_of_texts_is_part_of_the_capacity(model, dictionary):
+    engine = Engine(worker="w", capacity_bytes=10**9, device="cpu")
+    assert engine.held.capacity_bytes + engine.readings.kept.capacity_bytes == 10**9
+    first, again = (ask(engine, model, dictionary) for _ in range(2))
+    assert first["features"] == again["features"]
+    assert engine.readings.kept.keys()
 
 
 def test_share_is_the_peak_over_the_maximum(engine, model, dictionary):

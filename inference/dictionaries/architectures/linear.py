@@ -57,9 +57,13 @@ class LinearEncoder:
     def encode_features(self, x_td: Tensor, indices_m: Tensor, **known: Tensor) -> Tensor:
         return self.activation.encode_features(x_td, self.w_enc_fd, self.b_enc_f, indices_m, **known).to(x_td.dtype)
 
-    def kth_scores(self, activations: SparseActivations) -> Tensor | None:
+    @property
+    def has_kth_scores(self) -> bool:
+        return hasattr(self.activation, "kth_scores")
+
+    def kth_scores(self, activations: SparseActivations) -> Tensor:
         """Return what chosen features must reach, for activations of the kind where k features fire at a token."""
-        return self.activation.kth_scores(activations) if hasattr(self.activation, "kth_scores") else None
+        return self.activation.kth_scores(activations)
 
     def pre_activations(self, x_td: Tensor) -> Tensor:
         return affine(x_td, self.w_enc_fd, self.b_enc_f)

@@ -22,14 +22,14 @@ from inference.generation import generate
 from inference.language_models import LanguageModel, load_language_model
 from inference.memory import ByteLRU
 from inference.prompts import feature_activations, prompt_features
-from inference.text import display
 from inference.readings import Readings
+from inference.text import display
 from inference.values import Edit, PromptFeature, Tokens
 
 DIGITS = 5
-
 # What texts that were read lately may take of an engine's bytes; the rest is for models and dictionaries.
 _OF_READINGS = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
@@ -79,8 +79,8 @@ class Engine:
     device: str | None = None
     dtype: str = "float32"
     held: ByteLRU = field(init=False)
-
     readings: Readings = field(init=False)
+
     def __post_init__(self) -> None:
         of_readings = self.capacity_bytes // _OF_READINGS
         self.held = ByteLRU(self.capacity_bytes - of_readings)
@@ -369,9 +369,9 @@ def _feature(feature: PromptFeature, ranked: Sequence[int]) -> dict[str, Any]:
         "score": _rounded(feature.score),
         "peak": _rounded(feature.peak_value),
         "peak_position": feature.peak_position,
-        "mean": _rounded(sum(feature.values[position] for position in ranked) / max(1, len(ranked))),
-        "positions": [position for position, _ in firing],
-        "values": [_rounded(value) for _, value in firing],
+        "mean": _rounded(float(feature.values[ranked].sum(dtype=np.float64)) / max(1, len(ranked))),
+        "positions": firing.tolist(),
+        "values": _all_rounded(feature.values[firing]),
     }
 
 

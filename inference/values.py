@@ -61,21 +61,6 @@ class PromptActivations:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PromptActivations:
-    """The features that a prompt activates most, best first.
-
-    `n_firing` counts all that fire at the ranked positions, `n_hidden` those among them that were not to be ranked.
-    """
-
-    tokens: Tokens
-    features: tuple[PromptFeature, ...]
-    sources: tuple[SourceActivity, ...]
-    n_firing: int
-    n_heads: int
-    frozen_norm: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
     """One steering edit: a feature of a dictionary, an operation, and its strength as a multiple of `maximum`.
 

@@ -81,7 +81,7 @@ def _carry_out(build: Build, folder: Path, env: Mapping[str, str]) -> dict[str, 
     from django.core.management import call_command
 
     from benchmarks.harness import cpu_seconds
-    from benchmarks.weights import documents
+    from benchmarks.weights import documents_for
     from features import services
     from features.models import Dictionary, Run
     from features.queue import enqueue_run
@@ -92,7 +92,7 @@ def _carry_out(build: Build, folder: Path, env: Mapping[str, str]) -> dict[str, 
     call_command("add_model", build.model, name="bench", **quiet)
     for source in ("0-warm-up", "1-bench"):
         call_command("add_dictionary", build.dictionary, model="bench", source=source, release="bench", **quiet)
-    texts = [NewDocument(name=document.name, path=Path(document.path)) for document in documents()]
+    texts = [NewDocument(name=document.name, path=Path(document.path)) for document in documents_for(build.n_tokens)]
     few, many = (
         services.corpora.add_corpus(name=name, documents=chosen).slug
         for name, chosen in (("few", texts[:_WARM_UP_DOCUMENTS]), ("many", texts))

@@ -22,6 +22,7 @@ load while it measured are beside each number: where the load exceeds the cores,
 rates are worse than on an idle machine, while ratios hold as long as both sides met the same. Details are in
 `benchmarks/results/`. SAEDashboard is measured where `make interop` has installed it.
 """
+_OF_CPU = "exponent_of_cpu_seconds"
 _VERDICT = {True: "holds", False: "**missed**", None: "–"}
 
 
@@ -61,7 +62,8 @@ def _row(result: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _held(details: Mapping[str, Any]) -> str:
     facts = [f"{details[name]:,} {name}" for name in ("features", "tokens") if name in details]
-    return f", at {' and '.join(facts)}:" if facts else ":"
+    of_cpu = f"; the exponent of CPU seconds is {details[_OF_CPU]}" if _OF_CPU in details else ""
+    return f", at {' and '.join(facts)}{of_cpu}:" if facts else ":"
 
 
 def _scaling(table: Mapping[str, Mapping[str, Any]]) -> str:
@@ -70,13 +72,16 @@ def _scaling(table: Mapping[str, Mapping[str, Any]]) -> str:
         (
             f"{int(size):,}",
             _number(row["seconds"]),
+            _number(row["cpu_seconds"]),
             f"{row['tokens_per_second']:,}",
             *(_number(row["seconds_by_stage"].get(stage, 0)) for stage in stages),
             f"{row['peak_memory_bytes'] / 1e9:.2f} GB",
         )
         for size, row in table.items()
     )
-    return _table(("size", "seconds", "tokens/s", *(f"s in {stage}" for stage in stages), "peak memory"), rows)
+    return _table(
+        ("size", "seconds", "of CPU", "tokens/s", *(f"s in {stage}" for stage in stages), "peak memory"), rows
+    )
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

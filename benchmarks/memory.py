@@ -2,7 +2,8 @@
 
 The peak is what the process holds for itself (RssAnon), sampled; pages of files that are mapped can be taken back by
 the system and are told apart. The exponent is that of the least-squares line through the logarithms.
-`python -m benchmarks.memory TOKENS FEATURES BYTES` measures one build of any size, within a budget of BYTES.
+`python -m benchmarks.memory TOKENS FEATURES BYTES` measures one build of any size, within a budget of BYTES, or, where
+that is 0, within the least with which such a build begins.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from safetensors.torch import save_file
 
 from benchmarks import weights
 from benchmarks.harness import Result
-from inference.dashboards.budget import peak_bytes, resident_bytes
+from inference.dashboards.budget import peak_bytes, resident_bytes, shard_bytes
 from inference.dashboards.passes import SHARD_TOKENS, Pass
 from inference.dashboards.results import Progress
 from inference.dictionaries import load_dictionary
@@ -34,15 +35,15 @@ BUDGET = 4 * 1024**3
 _SHARD_TOKENS = 32_768
 _K = 32
 _MOMENT_SECONDS = 0.02
-# The standard library has about twice as many; beyond, the installed packages' sources are read too.
-_STANDARD_TOKENS = 5_000_000
+# What may come between two looks at what a process holds.
+_SLACK_BYTES = 20_000_000
 _TOLD_EVERY_SECONDS = 20
 
 
 def run() -> list[Result]:
     """Measure peaks over tokens at a middling number of features, and over features at the least number of tokens."""
-    tokens = {n: _measured(n, FEATURES[1], BUDGET) for n in TOKENS}
-    features = {n: tokens[TOKENS[0]] if n == FEATURES[1] else _measured(TOKENS[0], n, BUDGET) for n in FEATURES}
+    tokens = {n: measured(n, FEATURES[1], BUDGET) for n in TOKENS}
+    features = {n: tokens[TOKENS[0]] if n == FEATURES[1] else measured(TOKENS[0], n, BUDGET) for n in FEATURES}
     return [
         _law("build_memory_by_tokens", tokens, TOKENS[-1], "an exponent of at most 0.1", 0.1),
         _law("build_memory_by_features", features, TOKENS[0], "an exponent of at most 1", 1.0),
@@ -66,7 +67,7 @@ def _law(name: str, peaks: dict[int, dict], n: int, aim: str, most: float) -> Re
     )
 
 
-def _measured(n_tokens: int, n_features: int, budget: int) -> dict[str, int]:
+def measured(n_tokens: int, n_features: int, budget: int) -> dict[str, int]:
     command = [sys.executable, "-m", "benchmarks.memory", str(n_tokens), str(n_features), str(budget)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -107,13 +108,14 @@ def _build(n_tokens: int, n_features: int, budget: int) -> dict[str, object]:
         loaded = weights.load()
         dictionaries = {"1-res-topk": load_dictionary(Path(folder) / "dictionary")}
         before = resident_bytes()
+        budget = budget or before + shard_bytes(n_features) + _SLACK_BYTES
         peak = _Peak()
         peak.start()
         started, peaks = time.perf_counter(), {}
         running = Pass(
             loaded.model,
             dictionaries,
-            weights.documents(with_packages=n_tokens > _STANDARD_TOKENS),
+            weights.documents_for(n_tokens),
             workdir=f"{folder}/work",
             n_tokens=n_tokens,
             shard_tokens=_SHARD_TOKENS if n_tokens <= TOKENS[-1] else SHARD_TOKENS,

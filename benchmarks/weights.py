@@ -26,6 +26,8 @@ ROOT = Path(__file__).parent.parent
 STAND_INS = ROOT / ".local" / "benchmarks" / "weights"
 BOS = "<|endoftext|>"
 WIDTH, _FEATURES, _K = 192, 2048, 32
+# The standard library has about twice as many.
+_STANDARD_TOKENS = 5_000_000
 _SOURCES = {
     "1-res-topk": ("topk", "blocks.1.hook_resid_post", None),
     "2-res-jump": ("jumprelu", "blocks.2.hook_resid_post", None),
@@ -68,6 +70,11 @@ def documents(limit: int | None = None, *, with_packages: bool = False) -> list[
         root = Path(sysconfig.get_paths()["purelib"])
         documents += _references(root, sorted(root.rglob("*.py")), len(documents))
     return documents
+
+
+def documents_for(n_tokens: int) -> list[DocumentRef]:
+    """Return text of at least so many tokens, up to some 80 million."""
+    return documents(with_packages=n_tokens > _STANDARD_TOKENS)
 
 
 def _references(root: Path, paths: list[Path], first: int) -> list[DocumentRef]:

@@ -42,14 +42,17 @@ def test_a_table_of_sizes_has_every_stage(tmp_path, monkeypatch):
     monkeypatch.setattr(document, "RESULTS", tmp_path)
     row = {
         "seconds": 2.0,
+        "cpu_seconds": 3.5,
         "tokens_per_second": 50,
         "seconds_by_stage": {"read": 0.5, "model": 1.5},
         "tokens_per_second_by_stage": {"read": 200, "model": 67},
         "peak_memory_bytes": 1.5e9,
     }
     table = {"4096": row, "8192": row | {"seconds": 3.0}}
-    (tmp_path / "scaling.json").write_text(result(details={"tokens": 1000, "table": table}) + "\n")
+    (tmp_path / "scaling.json").write_text(
+        result(details={"tokens": 1000, "table": table, "exponent_of_cpu_seconds": 0.9}) + "\n"
+    )
     page = document.page()
-    assert "`x`, at 1,000 tokens:" in page
-    assert "| 4,096 | 2 | 50 | 0.5 | 1.5 | 1.50 GB |" in page
+    assert "`x`, at 1,000 tokens; the exponent of CPU seconds is 0.9:" in page
+    assert "| 4,096 | 2 | 3.5 | 50 | 0.5 | 1.5 | 1.50 GB |" in page
     assert "| 8,192 | 3 |" in page

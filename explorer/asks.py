@@ -75,13 +75,14 @@ def prompt_features(query: PromptQuery) -> PromptResult:
     )
     answer = live.wait(job, timeout=PROMPT_SECONDS)
     selected = frozenset(query.positions or ())
-    tokens = _tokens(answer["tokens"], selected, answer["own"])
+    tokens = live_tokens(answer["tokens"], selected, answer["own"])
     rows = feature_rows(chosen, [(feature["source"], feature["index"]) for feature in answer["features"]])
+    by_source = {card.source: card for card in chosen}
     return PromptResult(
         text=answer["tokens"]["text"],
         tokens=tokens,
         features=tuple(
-            _prompt_feature(query.model, rank, feature, tokens, rows, selected)
+            _prompt_feature(by_source[feature["source"]], rank, feature, tokens, rows, selected)
             for rank, feature in enumerate(answer["features"], start=1)
         ),
         n_firing=answer["n_firing"],
@@ -89,7 +90,7 @@ def prompt_features(query: PromptQuery) -> PromptResult:
         ignores_bos=answer["tokens"]["has_bos"],
         chat=chat,
         truncated_from=answer["truncated_from"],
-        provenance=_provenance(answer["provenance"]),
+        provenance=live_provenance(answer["provenance"]),
     )
 
 
@@ -105,35 +106,44 @@ def test_texts(
     card = selectors.source_card(model, source)
     require_weights(card)
     for index in indices:
-        _check_index(card, index)
+        check_index(card, index)
     payload = {"model": model, "source": source, "indices": list(indices), "text": check_text(text)}
     answer = live.wait(live.submit("feature_activations", payload | {"truncate": truncate}), timeout=PROMPT_SECONDS)
-    tokens = _tokens(answer["tokens"], frozenset())
-    tested = []
-    for index, values, maximum in zip(indices, answer["values"], answer["maxima"], strict=True):
-        skipped = int(answer["tokens"]["has_bos"])
-        peak = max(values[skipped:], default=0.0)
-        scale = maximum or peak
-        tested.append(
-            TestedText(
-                model=model,
-                source=source,
-                index=index,
-                text=answer["tokens"]["text"],
-                tokens=tokens,
-                levels=tuple(
-                    0 if token.is_bos else activation_level(values[token.position], scale) for token in tokens
-                ),
-                values=tuple(values),
-                peak=peak,
-                peak_position=values.index(peak, skipped) if peak > 0 else None,
-                share=peak / maximum if maximum else None,
-                maximum=maximum,
-                truncated_from=answer["truncated_from"],
-                provenance=_provenance(answer["provenance"]),
-            )
-        )
-    return tuple(tested)
+    tokens = live_tokens(answer["tokens"], frozenset())
+    return tuple(
+        tested_text(card, index, tokens, values=values, maximum=maximum, answer=answer)
+        for index, values, maximum in zip(indices, answer["values"], answer["maxima"], strict=True)
+    )
+
+
+def tested_text(
+    card: SourceCard,
+    index: int,
+    tokens: tuple[PromptToken, ...],
+    *,
+    values: Sequence[float],
+    maximum: float | None,
+    answer: dict[str, Any],
+) -> TestedText:
+    """Return one feature's activations as a text shows them."""
+    skipped = int(answer["tokens"]["has_bos"])
+    peak = max(values[skipped:], default=0.0)
+    scale = maximum or peak
+    return TestedText(
+        model=card.model,
+        source=card.source,
+        index=index,
+        text=answer["tokens"]["text"],
+        tokens=tokens,
+        levels=tuple(0 if token.is_bos else activation_level(values[token.position], scale) for token in tokens),
+        values=tuple(values),
+        peak=peak,
+        peak_position=values.index(peak, skipped) if peak > 0 else None,
+        share=peak / maximum if maximum else None,
+        maximum=maximum,
+        truncated_from=answer["truncated_from"],
+        provenance=live_provenance(answer["provenance"]),
+    )
 
 
 def ranking(query: PromptQuery, chosen: Sequence[SourceCard]) -> str:
@@ -196,7 +206,7 @@ def steering_result(job: SteerJob) -> SteerResult:
         rows=tuple(rows),
         first_difference=answer["first_difference"],
         stopped=answer["stopped"],
-        provenance=_provenance(answer["provenance"]),
+        provenance=live_provenance(answer["provenance"]),
     )
 
 
@@ -209,7 +219,7 @@ def steer_features(query: SteerQuery) -> tuple[SteerFeature, ...]:
     """
     cards = {edit.source: selectors.source_card(query.model, edit.source) for edit in query.edits}
     for edit in query.edits:
-        _check_index(cards[edit.source], edit.index)
+        check_index(cards[edit.source], edit.index)
         _require_directions(cards[edit.source])
         _require_build(cards[edit.source])
     rows = feature_rows(tuple(cards.values()), [(edit.source, edit.index) for edit in query.edits])
@@ -278,7 +288,7 @@ def _steer_feature(
 
 
 def _prompt_feature(
-    model: str,
+    card: SourceCard,
     rank: int,
     feature: dict[str, Any],
     tokens: tuple[PromptToken, ...],
@@ -299,8 +309,8 @@ def _prompt_feature(
         peak, position = max(among, key=lambda pair: (pair[0], -pair[1]))
     return PromptFeature(
         rank=rank,
-        model=model,
-        source=feature["source"],
+        model=card.model,
+        source=card.source,
         index=feature["index"],
         label=row.label if row else "",
         score=feature["score"],
@@ -311,6 +321,8 @@ def _prompt_feature(
         share=peak / maximum if maximum else None,
         maximum=maximum,
         density=row.density if row and maximum else None,
+        can_steer=card.has_directions,
+        has_sources=card.has_sources,
         values=tuple(
             TokenValue(position=place, value=value, level=activation_level(value, scale))
             for place, value in zip(feature["positions"], feature["values"], strict=True)
@@ -318,7 +330,7 @@ def _prompt_feature(
     )
 
 
-def _tokens(
+def live_tokens(
     tokens: dict[str, Any], selected: frozenset[int], own: Sequence[int] | None = None
 ) -> tuple[PromptToken, ...]:
     """Return the tokens for display; the tokens of one multi-byte character share its span, and the first shows it.
@@ -347,7 +359,7 @@ def _tokens(
     return tuple(shown)
 
 
-def _provenance(data: dict[str, Any]) -> LiveProvenance:
+def live_provenance(data: dict[str, Any]) -> LiveProvenance:
     return LiveProvenance(
         model=data["model"],
         revision=data["revision"],
@@ -359,7 +371,7 @@ def _provenance(data: dict[str, Any]) -> LiveProvenance:
     )
 
 
-def _check_index(card: SourceCard, index: int) -> None:
+def check_index(card: SourceCard, index: int) -> None:
     if not 0 <= index < card.n_features:
         raise NotFound(
             f"{card.model}/{card.source} has no feature {index}.",

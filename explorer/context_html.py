@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from django.utils.safestring import SafeString, mark_safe
 
-from explorer.live_values import PromptToken
+from explorer.live_values import PromptToken, TracedToken
 from explorer.ramps import activation_level
 from features.results import ExampleCard
 
@@ -167,40 +167,74 @@ def _body(text: str) -> str:
     return "".join(out)
 
 
+Marks = Mapping[int, tuple[str, float]]
+
+
+def runs_of(tokens: Sequence[PromptToken]) -> list[tuple[int, int]]:
+    """Return the first token of each element and the one after its last: a multi-byte character is one element."""
+    runs: list[tuple[int, int]] = []
+    for place, token in enumerate(tokens):
+        if runs and not token.text and not token.is_bos and not tokens[runs[-1][0]].is_bos:
+            runs[-1] = (runs[-1][0], place + 1)
+        else:
+            runs.append((place, place + 1))
+    return runs
+
+
+def activation_marks(tokens: Sequence[PromptToken], levels: Sequence[int], values: Sequence[float]) -> Marks:
+    """Return by each element's first token its class and value: of tokens that share one, the strongest.
+
+    BOS has none: it is not counted.
+    """
+    marks = {}
+    for first, end in runs_of(tokens):
+        best = max(range(first, end), key=lambda i: values[i])
+        if values[best] and not tokens[first].is_bos:
+            marks[first] = (f"p{levels[best]}", values[best])
+    return marks
+
+
+def source_marks(tokens: Sequence[PromptToken], traced: TracedToken) -> Marks:
+    """Return by each element's first token its class, of two ramps, and what it adds: tokens that share one add up."""
+    marks = {}
+    for first, end in runs_of(tokens):
+        value = sum(traced.sources[first:end])
+        if value:
+            marks[first] = (f"{'p' if value > 0 else 'n'}{activation_level(value, traced.scale)}", value)
+    return marks
+
+
 def live_tokens_html(
-    tokens: Sequence[PromptToken], levels: Sequence[int] | None = None, values: Sequence[float] | None = None
+    tokens: Sequence[PromptToken], marks: Marks | None = None, destination: int | None = None
 ) -> SafeString:
     """Return the `<i>` elements of a text that was just run; each carries its position as `data-at`.
 
     Tokens without a text of their own (the rest of a multi-byte character) join the element before them.
     """
     out: list[str] = []
-    place = 0
-    while place < len(tokens):
-        token = tokens[place]
-        last = place + 1
-        while last < len(tokens) and not tokens[last].text and not tokens[last].is_bos:
-            last += 1
+    for first, end in runs_of(tokens):
+        token = tokens[first]
         classes, extra = [], ""
-        if token.is_bos:
-            classes.append("bos")
-            extra = f' data-name="{escape(token.name)}"'
-        if values is not None and levels is not None and any(values[place:last]) and not token.is_bos:
-            best = max(range(place, last), key=lambda i: values[i])
-            classes.append(f"p{levels[best]}")
+        if marks and first in marks:
+            name, value = marks[first]
+            classes.append(name)
+            extra = f' data-v="{value:.4g}"'
             if token.text[:1] == " ":
                 classes.append("sp")
-            extra += f' data-v="{values[best]:.4g}"'
+        if destination is not None and first <= destination < end:
+            classes.append("destination")
+        if token.is_bos:
+            classes.append("bos")
+            extra += f' data-name="{escape(token.name)}"'
         if token.selected:
             classes.append("in-selection")
         if token.is_template:
             classes.append("template")
-        if last - place > 1:
-            extra += f' data-n="{last - place}"'
+        if end - first > 1:
+            extra += f' data-n="{end - first}"'
         body = '<s data-s="⟨bos⟩"></s>' if token.is_bos else _body(token.text)
         named = f' class="{" ".join(classes)}"' if classes else ""
         out.append(f'<i{named} data-at="{token.position}"{extra}>{body}</i>')
-        place = last
     return mark_safe("".join(out))
 
 

@@ -64,7 +64,10 @@ class TokenValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptFeature:
-    """A feature that fires in the prompt. `score` is what the chosen ranking sorts by; `rank` starts at 1."""
+    """A feature that fires in the prompt. `score` is what the chosen ranking sorts by; `rank` starts at 1.
+
+    Without `can_steer` it writes no direction of its own. With `has_sources` it can be traced to source tokens.
+    """
 
     rank: int
     model: str
@@ -80,6 +83,8 @@ class PromptFeature:
     maximum: float | None
     density: float | None
     values: tuple[TokenValue, ...]
+    can_steer: bool = True
+    has_sources: bool = False
 
     @property
     def url(self) -> str:
@@ -163,6 +168,66 @@ class TestedText:
     maximum: float | None
     truncated_from: int | None
     provenance: LiveProvenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedHead:
+    """What a head adds, all sources together; its main source, what comes from there, and its share of attention."""
+
+    head: int
+    total: float
+    source: int
+    source_token: str
+    value: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedToken:
+    """What each token adds to a feature at the token `position`, through attention; `sources` has one value a token.
+
+    pre_activation = total + bias + remainder: the sum of the sources, the biases, and what rounding leaves.
+    """
+
+    position: int
+    token: str
+    activation: float
+    pre_activation: float
+    sources: tuple[float, ...]
+    total: float
+    bias: float
+    remainder: float
+    heads: tuple[TracedHead, ...]
+
+    @property
+    def scale(self) -> float:
+        """The largest source, which ends the scale of colours."""
+        return max(map(abs, self.sources), default=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedText:
+    """Where a feature of attention's outputs comes from in a text (`_traced.html`), strongest destination first.
+
+    `n_firing` counts the tokens where it fires. With `frozen_norm` a norm between attention and the dictionary is held
+    as it is at each destination.
+    """
+
+    model: str
+    source: str
+    index: int
+    text: str
+    tokens: tuple[PromptToken, ...]
+    traced: tuple[TracedToken, ...]
+    n_firing: int
+    n_heads: int
+    frozen_norm: bool
+    truncated_from: int | None
+    provenance: LiveProvenance
+
+    @property
+    def url(self) -> str:
+        return f"/{self.model}/{self.source}/{self.index}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,7 @@ urlpatterns = [
     path(f"{ADDRESS}/examples", features.feature_examples, name="feature_examples"),
     path(f"{ADDRESS}/file", transfers.feature_file, name="feature_file"),
     path(f"{ADDRESS}/test", features.feature_test, name="feature_test"),
+    path(f"{ADDRESS}/sources", features.feature_sources, name="feature_sources"),
     path(f"{ADDRESS}/label", annotations.label, name="label"),
     path(f"{ADDRESS}/explanations/<int:explanation>/vote", annotations.vote, name="vote"),
     path(f"{ADDRESS}/explanations/<int:explanation>/delete", annotations.label_delete, name="label_delete"),

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from features.fidelity import Fidelity
 from features.origins import Origin
+from features.shard_results import Shards
+from inference.attention_outputs import untraceable
 from inference.dictionaries.config import has_directions
 
 Row = TypeVar("Row")
@@ -97,6 +99,11 @@ class SourceCard:
     def has_directions(self) -> bool:
         """Whether a feature writes one direction, by which the model can be steered."""
         return has_directions(self.architecture)
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether its features can be traced through attention to the tokens that they come from."""
+        return self.has_weights and not untraceable(architecture=self.architecture, hook_in=self.hook_point)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -460,7 +467,10 @@ class SearchResults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCard:
-    """A long job. `rate` is in units per second, `eta_seconds` None when unknown; `links` are pages of its result."""
+    """A long job. `rate` is in units per second, `eta_seconds` None when unknown; `links` are pages of its result.
+
+    `shards` are the parts of a build, once they are planned; lists of runs go without.
+    """
 
     id: int
     kind: str
@@ -482,6 +492,7 @@ class RunCard:
     links: tuple[str, ...] = ()
     can_cancel: bool = False
     can_resume: bool = False
+    shards: Shards | None = None
 
     @property
     def url(self) -> str:

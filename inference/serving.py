@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from inference.attribution import source_attributions
 from inference.chat import as_chat
 from inference.dictionaries import load_dictionary
 from inference.dictionaries.dictionary import Dictionary
@@ -24,7 +25,7 @@ from inference.memory import ByteLRU
 from inference.prompts import feature_activations, prompt_features
 from inference.readings import Readings
 from inference.text import display
-from inference.values import Edit, PromptFeature, Tokens
+from inference.values import Attribution, Edit, PromptFeature, Tokens
 
 DIGITS = 5
 # What texts that were read lately may take of an engine's bytes; the rest is for models and dictionaries.
@@ -181,6 +182,40 @@ class Engine:
             "tokens": _tokens(model, tokens),
             "values": _all_rounded(a_tn.T.numpy()),
             "maxima": [maximum or None for maximum in maxima],
+            "truncated_from": truncated_from,
+            "provenance": self._provenance(model, [spec], begin),
+        }
+
+    def source_attributions(
+        self,
+        model_spec: ModelSpec,
+        spec: DictionarySpec,
+        *,
+        index: int,
+        text: str,
+        positions: Sequence[int] | None,
+        truncate: bool,
+        chat: bool = False,
+    ) -> dict[str, Any]:
+        """Return what each token of a text adds, through attention, to a feature: at `positions`, or where it is most.
+
+        With `chat` the text is a turn, as for `prompt_features`. Raises WithoutAttribution.
+        """
+        begin = time.perf_counter()
+        model = self.model(model_spec)
+        dictionary = self.dictionary(model, spec)
+        turn = as_chat(model, text) if chat else None
+        tokens, truncated_from = self._tokenize(model, turn.text if turn else text, truncate=truncate)
+        found = source_attributions(model, dictionary, tokens, index, destinations=positions)
+        return {
+            "tokens": _tokens(model, tokens),
+            "values": [_rounded(value) for value in found.activations],
+            "maximum": float(spec.scales.maxima[index]) or None if spec.scales else None,
+            "attributions": [_attribution(attribution) for attribution in found.attributions],
+            "n_firing": found.n_firing,
+            "n_heads": found.n_heads,
+            "frozen_norm": found.frozen_norm,
+            "own": [turn.start, turn.end] if turn else None,
             "truncated_from": truncated_from,
             "provenance": self._provenance(model, [spec], begin),
         }
@@ -372,6 +407,28 @@ def _feature(feature: PromptFeature, ranked: Sequence[int]) -> dict[str, Any]:
         "mean": _rounded(float(feature.values[ranked].sum(dtype=np.float64)) / max(1, len(ranked))),
         "positions": firing.tolist(),
         "values": _all_rounded(feature.values[firing]),
+    }
+
+
+def _attribution(attribution: Attribution) -> dict[str, Any]:
+    return {
+        "destination": attribution.destination,
+        "activation": _rounded(attribution.activation),
+        "pre_activation": _rounded(attribution.pre_activation),
+        "sources": [_rounded(value) for value in attribution.sources],
+        "total": _rounded(attribution.total),
+        "bias": _rounded(attribution.bias),
+        "remainder": _rounded(attribution.remainder),
+        "heads": [
+            {
+                "head": share.head,
+                "total": _rounded(share.total),
+                "source": share.source,
+                "value": _rounded(share.value),
+                "weight": _rounded(share.weight),
+            }
+            for share in attribution.heads
+        ],
     }
 
 

@@ -61,6 +61,55 @@ class PromptActivations:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeadShare:
+    """What one head adds to a feature at a destination, all sources together, and its main source.
+
+    `value` is what comes from there, and `weight` how much of the head's attention it has.
+    """
+
+    head: int
+    total: float
+    source: int
+    value: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """What each token adds to a feature at a destination, through attention.
+
+    pre_activation = total + bias + remainder, and `total` is the sum of `sources`, one for each token; the remainder is
+    rounding. `heads` are those that add or take away most.
+    """
+
+    destination: int
+    activation: float
+    pre_activation: float
+    sources: tuple[float, ...]
+    total: float
+    bias: float
+    remainder: float
+    heads: tuple[HeadShare, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceAttributions:
+    """Where a feature of attention's outputs comes from in a text: `attributions`, strongest destination first.
+
+    `activations` has one value a token, `n_firing` counts the tokens where it fires. With `frozen_norm` a norm lies
+    between attention and the dictionary, and is held as it is at each destination.
+    """
+
+    tokens: Tokens
+    index: int
+    activations: tuple[float, ...]
+    attributions: tuple[Attribution, ...]
+    n_firing: int
+    n_heads: int
+    frozen_norm: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
     """One steering edit: a feature of a dictionary, an operation, and its strength as a multiple of `maximum`.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from django.http import HttpRequest
 from ninja import Path, Router, Status
 
-from explorer import asks, live
+from explorer import asks, live, tracing
 from explorer.api import schemas
 from explorer.live_queries import EditQuery, PromptQuery, SteerQuery
-from explorer.live_values import EngineStatus, PromptResult, SteerJob, SteerResult, TestedText
+from explorer.live_values import EngineStatus, PromptResult, SteerJob, SteerResult, TestedText, TracedText
 
 router = Router(tags=["live"])
 
@@ -20,6 +20,23 @@ def activations(request: HttpRequest, body: schemas.ActivationsIn) -> list[Teste
         model=body.model, source=body.source, indices=body.indices, text=body.text, truncate=body.truncate
     )
     return list(tested)
+
+
+@router.post("/attributions", response=TracedText, operation_id="source_attributions")
+def attributions(request: HttpRequest, body: schemas.AttributionsIn) -> TracedText:
+    """Return what each token of a text adds, through attention, to a feature of a dictionary of attention's outputs.
+
+    At each destination pre_activation = total + bias + remainder, where total sums the sources.
+    """
+    return tracing.trace(
+        model=body.model,
+        source=body.source,
+        index=body.index,
+        text=body.text,
+        positions=None if body.positions is None else sorted(set(body.positions)),
+        truncate=body.truncate,
+        chat=body.chat,
+    )
 
 
 @router.post("/prompt", response=PromptResult, operation_id="prompt_features")

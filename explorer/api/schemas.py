@@ -9,6 +9,7 @@ from ninja import Field, Schema
 from pydantic import ConfigDict
 
 from explorer.live_queries import MAX_EDITS, MAX_SOURCES, MAX_STRENGTH, MAX_TOKENS, MAX_TOP
+from explorer.tracing import MAX_DESTINATIONS
 
 
 class Body(Schema):
@@ -45,6 +46,20 @@ class ActivationsIn(Body):
     indices: Annotated[list[int], Len(1, 64)]
     text: str
     truncate: bool = Field(False, description="Cut a text that is longer than the model's context.")
+
+
+class AttributionsIn(Body):
+    """A feature of a dictionary of attention's outputs, and a text."""
+
+    model: str
+    source: str
+    index: int = Field(ge=0)
+    text: str
+    positions: Annotated[list[int], Len(1, MAX_DESTINATIONS)] | None = Field(
+        None, description="Tokens to explain; null: the twelve at which the feature fires most."
+    )
+    truncate: bool = Field(False, description="Cut a text that is longer than the model's context.")
+    chat: bool = Field(False, description="Format the text by the model's chat template.")
 
 
 class PromptIn(Body):

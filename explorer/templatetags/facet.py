@@ -9,8 +9,8 @@ from django import template
 from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
-from explorer import charts, context_html, figures, rows_html
-from explorer.live_values import PromptToken, TestedText, TokenValue
+from explorer import charts, context_html, figures, rows_html, shard_cells
+from explorer.live_values import PromptToken, TestedText, TokenValue, TracedToken
 from features.results import ExampleCard
 from inference.hook_points import shortened
 
@@ -34,6 +34,7 @@ for _tag in (
     rows_html.neighbours,
     rows_html.rail_rows,
     rows_html.table_rows,
+    shard_cells.shard_cells,
 ):
     register.simple_tag(_tag)
 
@@ -50,7 +51,21 @@ def example_snippet(example: ExampleCard, maximum: float) -> SafeString:
 @register.simple_tag
 def tested_tokens(tested: TestedText) -> SafeString:
     """Render a text that was just tested on one feature."""
-    return context_html.live_tokens_html(tested.tokens, tested.levels, tested.values)
+    marks = context_html.activation_marks(tested.tokens, tested.levels, tested.values)
+    return context_html.live_tokens_html(tested.tokens, marks)
+
+
+@register.simple_tag
+def traced_tokens(tokens: Sequence[PromptToken], traced: TracedToken) -> SafeString:
+    """Render a text coloured by what each token adds to a feature at one of them."""
+    return context_html.live_tokens_html(tokens, context_html.source_marks(tokens, traced), traced.position)
+
+
+@register.simple_tag
+def traced_values(tokens: Sequence[PromptToken], traced: TracedToken) -> str:
+    """Return `position:class:value,…`, from which a script colours the text for another token."""
+    marks = context_html.source_marks(tokens, traced)
+    return ",".join(f"{position}:{name}:{value:.4g}" for position, (name, value) in marks.items())
 
 
 @register.simple_tag

@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from explorer import asks
+from explorer import asks, tracing
 from explorer.live_queries import form_text
 from features import selectors
 from features.results import ExampleGroup, FeatureCard, FeatureRow, SourceCard
@@ -105,11 +105,29 @@ def feature_examples(request: HttpRequest, model: str, source: str, index: int) 
 def feature_test(request: HttpRequest, model: str, source: str, index: int) -> HttpResponse:
     """Run one feature on a text that somebody typed."""
     text = form_text(request.POST.get("text", ""))
-    context = _tested(model, source, index, text, truncate=bool(request.POST.get("truncate"))) if text else {}
+    context = _tested(model, source, index, text, truncate=bool(request.POST.get("truncate")))
     if request.htmx:
-        return render(request, "_test_result.html", context) if text else HttpResponse("")
-    page = feature_context(request, model, source, index) | {"test_text": text, "test": context}
+        return render(request, "_test_answer.html", context)
+    page = feature_context(request, model, source, index) | {"test_text": text, "test": context if text else None}
     return render(request, "feature.html", page)
+
+
+@require_POST
+def feature_sources(request: HttpRequest, model: str, source: str, index: int) -> HttpResponse:
+    """Show which tokens of a text that was just run a feature of attention's outputs comes from."""
+    context: dict[str, Any] = {"heading": True}
+    try:
+        context["traced"] = tracing.trace(
+            model=model,
+            source=source,
+            index=index,
+            text=form_text(request.POST.get("text", "")),
+            truncate=request.POST.get("truncate") in ("1", "on", "true"),
+            chat=request.POST.get("chat") == "1",
+        )
+    except FacetError as error:
+        context["error"] = asks.page_error(error)
+    return render(request, "_traced_panel.html", context)
 
 
 @require_safe
@@ -129,12 +147,17 @@ def rail_rows(source: SourceCard, first: int, last: int) -> tuple[FeatureRow, ..
 
 
 def _tested(model: str, source: str, index: int, text: str, *, truncate: bool) -> dict[str, Any]:
+    """Return what the engine says of a text, nothing but what the source can do for an empty one."""
+    card = selectors.source_card(model, source)
+    context: dict[str, Any] = {"has_sources": card.has_sources}
+    if not text:
+        return context
     try:
-        tested = asks.test_text(model=model, source=source, index=index, text=text, truncate=truncate)
+        tested, traced = tracing.test_and_trace(card, index=index, text=text, truncate=truncate)
     except FacetError as error:
-        return {"error": asks.page_error(error)}
+        return context | {"error": asks.page_error(error)}
     peak = tested.tokens[tested.peak_position].name if tested.peak_position is not None else ""
-    return {"tested": tested, "peak_token": peak}
+    return context | {"tested": tested, "traced": traced, "peak_token": peak}
 
 
 def _address(card: FeatureCard, index: int | None, text: str) -> str:

@@ -22,7 +22,9 @@ FAMILIES = (
         sites={
             "hook_embed": Site("embeddings.word_embeddings"),
             "hook_resid_pre": Site(_BLOCK, "input"),
-            "attn.hook_z": Site(f"{_BLOCK}.attention.output.dense", "input", "heads"),
+            "attn.hook_z": Site(
+                f"{_BLOCK}.attention.output.dense", "input", "heads", attends=f"{_BLOCK}.attention.self"
+            ),
             "hook_attn_out": Site(f"{_BLOCK}.attention.output.dense"),
             "hook_resid_mid": Site(_LN1, "input"),
             "ln1.hook_normalized": Site(_LN1, normalized=True),

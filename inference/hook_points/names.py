@@ -121,7 +121,7 @@ def resolve(family: Family, name: str, *, n_layers: int, n_heads: int | None = N
         )
     paths = {
         name: path.format(layer=point.layer)
-        for name in ("module", "plus_input_of", "only_for", "then")
+        for name in ("module", "plus_input_of", "only_for", "then", "attends")
         if (path := getattr(site, name)) is not None
     }
     return point, replace(site, **paths)

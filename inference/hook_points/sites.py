@@ -18,7 +18,8 @@ class Site:
     got, and writing it changes what attention wrote. A `normalized` site is the output of a norm before its gain and
     bias: it is computed from the norm's input, and writing it goes through the gain and bias. `only_for` names the
     one reader of a norm with several that sees what is written there. `then` is the norm whose gain lies between the
-    site and the residual stream. `aliases` are other paths, each with its end, that hold the same value.
+    site and the residual stream. `aliases` are other paths, each with its end, that hold the same value. `attends` is
+    the module of whose heads `attn.hook_z` is the output, where that is not the one around the site's.
     """
 
     module: str
@@ -28,6 +29,7 @@ class Site:
     plus_input_of: str | None = None
     only_for: str | None = None
     then: str | None = None
+    attends: str | None = None
     aliases: tuple[str, ...] = ()
 
 

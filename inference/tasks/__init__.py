@@ -57,6 +57,18 @@ def feature_activations(job: str, payload: dict[str, Any]) -> None:
     _answer(job, answer)
 
 
+@shared_task(name="inference.tasks.source_attributions")
+def source_attributions(job: str, payload: dict[str, Any]) -> None:
+    """Publish what the tokens of a text add, through attention, to a feature."""
+
+    def answer(publisher: streams.Publisher) -> None:
+        model, [dictionary] = _specs(payload["model"], [payload["source"]])
+        controls = {name: payload[name] for name in ("index", "text", "positions", "truncate", "chat")}
+        publisher.publish("result", engine().source_attributions(model, dictionary, **controls))
+
+    _answer(job, answer)
+
+
 @shared_task(name="inference.tasks.generate")
 def generate(job: str, payload: dict[str, Any]) -> None:
     """Publish a default and a steered text, token by token."""

@@ -3,9 +3,11 @@ import { setUpContexts } from "./contexts.js";
 import { setUpForms } from "./forms.js";
 import { setUpKeys } from "./keys.js";
 import { setUpRibbon } from "./ribbon.js";
+import { setUpRuns } from "./runs.js";
 import { setUpSteering } from "./steering.js";
 import { setUpTheme } from "./theme.js";
 import { setUpTooltip } from "./tooltip.js";
+import { setUpTraced } from "./traced.js";
 
 document.documentElement.classList.add("scripted");
 setUpTheme();
@@ -15,3 +17,5 @@ setUpContexts();
 setUpForms();
 setUpRibbon();
 setUpSteering();
+setUpTraced();
+setUpRuns();

@@ -77,10 +77,10 @@ function show(token, spoken = false) {
   tip.replaceChildren(...render(facts));
   tip.classList.add("on");
   place(token);
-  markChart(facts.value);
+  markChart(facts.unit === "activation" ? facts.value : null);
   token.dispatchEvent(new CustomEvent("facet:token", { bubbles: true, detail: facts }));
   if (spoken) {
-    say(facts.value === null ? `token ${facts.text}` : `token ${facts.text}, activation ${figure(facts.value)}${facts.share === null ? "" : `, ${Math.round(facts.share * 100)} % of maximum`}`);
+    say(facts.value === null ? `token ${facts.text}` : `token ${facts.text}, ${facts.unit} ${figure(facts.value)}${facts.share === null ? "" : `, ${Math.round(facts.share * 100)} % of ${facts.whole}`}`);
   }
 }
 
@@ -96,6 +96,8 @@ function read(token, container) {
     ids: ids.slice(position, position + count).join(" + "),
     count,
     value,
+    unit: container.dataset.unit ?? "activation",
+    whole: container.dataset.of ?? "maximum",
     share: value !== null && maximum > 0 ? value / maximum : null,
     logprob: token.dataset.logprob === undefined ? null : Number(token.dataset.logprob),
   };
@@ -112,8 +114,8 @@ function render(facts) {
     dd.textContent = value;
     list.append(dt, dd);
   };
-  if (facts.value !== null) add("activation", figure(facts.value));
-  if (facts.share !== null && facts.value) add("of maximum", `${figure(facts.share * 100)} %`);
+  if (facts.value !== null) add(facts.unit, figure(facts.value));
+  if (facts.share !== null && facts.value) add(`of ${facts.whole}`, `${figure(facts.share * 100)} %`);
   if (facts.logprob !== null) {
     add("log-probability", facts.logprob.toFixed(3));
     add("probability", `${figure(Math.exp(facts.logprob) * 100)} %`);

@@ -64,10 +64,11 @@ def register(folders: Folders, *, slug: str = "tiny") -> dict[str, Dictionary]:
         d_vocab=512,
         context_size=CONTEXT_SIZE,
     )
-    return {source: _dictionary(model, source, folder) for source, folder in folders.dictionaries.items()}
+    return {source: register_dictionary(model, source, folder) for source, folder in folders.dictionaries.items()}
 
 
-def _dictionary(model: LanguageModel, source: str, folder: Path) -> Dictionary:
+def register_dictionary(model: LanguageModel, source: str, folder: Path) -> Dictionary:
+    """Write the rows of one dictionary."""
     config = read_config(folder)
     row = Dictionary.objects.create(
         model=model,

@@ -65,6 +65,19 @@ def test_dictionaries_are_added_one_by_one_or_by_a_pattern(staff, tmp_path):
     assert status == 422 and answer["error"]["details"]["suggestions"] == ["/tiny/0-res-mine"]
 
 
+def test_what_cannot_be_added_leaves_no_run(staff, tmp_path):
+    for path in (str(tmp_path / "none"), str(tmp_path), "/" + "a" * 300):
+        status, _ = staff("POST", "/api/v1/dictionaries", {"path": path, "model": "tiny", "source": "1-res-x"})
+        assert status in (404, 422) and not Run.objects.exists()
+
+
+def test_a_models_own_neurons_are_added_under_a_name(staff):
+    body = {"path": "neurons:1", "model": "tiny", "source": "1-mine"}
+    status, run = staff("POST", "/api/v1/dictionaries", body)
+    assert (status, run["state"], run["links"]) == (201, "done", ["/tiny/1-mine"])
+    assert Dictionary.objects.get(source="1-mine").architecture == "neurons"
+
+
 def test_text_is_added_listed_and_paged(staff, tmp_path):
     for number in range(3):
         (tmp_path / f"{number}.txt").write_text(f"text {number}")

@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explorer import patterns
-from explorer.context_html import example_html, live_tokens_html, marked_html, shown, snippet_html, tokens_html
-from explorer.live_values import PromptToken
+from explorer.context_html import (
+    activation_marks,
+    example_html,
+    live_tokens_html,
+    marked_html,
+    shown,
+    snippet_html,
+    source_marks,
+    tokens_html,
+)
+from explorer.live_values import PromptToken, TracedToken
 
 
 def visible(html: str) -> str:
@@ -81,10 +90,34 @@ def test_live_tokens_join_the_rest_of_a_character_and_name_bos():
         PromptToken(position=2, token_id=8, text="", name="\ufffd"),
         PromptToken(position=3, token_id=7, text="x", name="x", selected=True),
     ]
-    html = live_tokens_html(tokens, levels=[0, 3, 7, 0], values=[9.0, 0.1, 0.7, 0.0])
+    html = live_tokens_html(tokens, activation_marks(tokens, levels=[0, 3, 7, 0], values=[9.0, 0.1, 0.7, 0.0]))
     assert '<i class="bos" data-at="0" data-name="&lt;|endoftext|&gt;">' in html
     assert '<i class="p7 sp" data-at="1" data-v="0.7" data-n="2"> 東</i>' in html
     assert '<i class="in-selection" data-at="3">x</i>' in html
+
+
+def test_sources_have_two_ramps_and_count_bos_and_every_token_of_a_character():
+    tokens = [
+        PromptToken(position=0, token_id=0, text="", name="<|endoftext|>", is_bos=True),
+        PromptToken(position=1, token_id=9, text=" 東", name="é"),
+        PromptToken(position=2, token_id=8, text="", name="\ufffd"),
+        PromptToken(position=3, token_id=7, text="x", name="x"),
+    ]
+    traced = TracedToken(
+        position=2,
+        token="x",
+        activation=1.0,
+        pre_activation=1.0,
+        sources=(2.0, -0.5, -0.25, 0.0),
+        total=1.25,
+        bias=-0.25,
+        remainder=0.0,
+        heads=(),
+    )
+    html = live_tokens_html(tokens, source_marks(tokens, traced), traced.position)
+    assert '<i class="p20 bos" data-at="0" data-v="2"' in html
+    assert '<i class="n12 sp destination" data-at="1" data-v="-0.75" data-n="2"> 東</i>' in html
+    assert '<i data-at="3">x</i>' in html
 
 
 @pytest.mark.parametrize(

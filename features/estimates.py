@@ -1,13 +1,14 @@
 """What a build will take, measured on builds that this deployment has finished: time, memory and disk.
 
 Time is that of the nearest measured build, scaled by the tokens and by the multiplications for each of them: two for
-every weight of the model that a token passes, and of the dictionaries. It says which build it stands on. Memory is that
-of the process and its weights and what inference.dashboards.budget grants each dictionary, within the same budget.
+every weight of the models that a token passes, and of the dictionaries. It says which build it stands on. Memory is
+that of the process and its weights and what inference.dashboards.budget grants each dictionary, within the same budget.
+Models that dictionaries compare with their own run beside it and count in both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -18,6 +19,7 @@ from features import partitions
 from features.models import Dictionary, LanguageModel
 from inference.dashboards.budget import shard_bytes
 from inference.errors import InvalidInput
+from inference.hook_points import owner_of, parts
 
 FLOAT_BYTES = 4
 # What a worker holds before it loads anything (measured).
@@ -62,7 +64,9 @@ def estimate(*, dictionaries: Sequence[int], n_tokens: int) -> Estimate:
         raise InvalidInput("No dictionary is chosen.", "Choose at least one.")
     n_features = sum(row.n_features for row in rows)
     budget = settings.FACET_BUILD_MEMORY
-    base = PROCESS_BYTES + _weights(rows)
+    measured = _measured()
+    others = _others([*rows, *(row for build in measured for row in build.rows)])
+    base = PROCESS_BYTES + _weights(rows, others)
     shards = [shard_bytes(row.n_features) for row in rows]
     # What does not fit at once goes one after the other.
     memory = {
@@ -70,7 +74,6 @@ def estimate(*, dictionaries: Sequence[int], n_tokens: int) -> Estimate:
         "budget_bytes": budget,
         "fits": base + max(shards) <= budget,
     }
-    measured = _measured()
     if not measured:
         return Estimate(
             n_tokens=n_tokens,
@@ -80,9 +83,9 @@ def estimate(*, dictionaries: Sequence[int], n_tokens: int) -> Estimate:
             basis="No build was measured here yet, so the time is not known.",
             **memory,
         )
-    work = _work(rows)
-    nearest = min(measured, key=lambda build: abs(log(work / _work(build.rows))))
-    scale = work / _work(nearest.rows) * n_tokens / nearest.n_tokens
+    work = _work(rows, others)
+    nearest = min(measured, key=lambda build: abs(log(work / _work(build.rows, others))))
+    scale = work / _work(nearest.rows, others) * n_tokens / nearest.n_tokens
     names = ", ".join(row.source for row in nearest.rows)
     return Estimate(
         n_tokens=n_tokens,
@@ -118,20 +121,35 @@ def _is_whole(measurements: Mapping[str, object]) -> bool:
     return bool(measurements.get("seconds")) and not measurements.get("resumed_shards")
 
 
-def _work(rows: Iterable[Dictionary]) -> float:
+def _others(rows: Sequence[Dictionary]) -> dict[str, LanguageModel]:
+    """Return the models, by slug, that dictionaries read beside their own. One query at most."""
+    owners = {owner for row in rows for owner in _owners(row)}
+    return {row.slug: row for row in LanguageModel.objects.filter(slug__in=owners)} if owners else {}
+
+
+def _owners(row: Dictionary) -> set[str]:
+    points = (part for point in (row.hook_point, row.hook_point_out) for part in parts(point))
+    return {owner_of(part) for part in points} - {"", row.model.slug}
+
+
+def _models(rows: Sequence[Dictionary], others: Mapping[str, LanguageModel]) -> list[LanguageModel]:
+    """Return every model that a build of dictionaries runs."""
+    owners = sorted({owner for row in rows for owner in _owners(row)} & others.keys())
+    return [rows[0].model, *(others[owner] for owner in owners)]
+
+
+def _work(rows: Sequence[Dictionary], others: Mapping[str, LanguageModel]) -> float:
     """Return the multiplications for a token, but for a constant factor."""
-    rows = list(rows)
-    return _of_model(rows[0].model) + sum(row.n_features * (row.d_in + row.d_out) for row in rows)
+    return sum(map(_of_model, _models(rows, others))) + sum(row.n_features * (row.d_in + row.d_out) for row in rows)
 
 
 def _of_model(model: LanguageModel) -> int:
     return model.n_layers * (4 * model.d_model**2 + 2 * model.d_model * model.d_mlp)
 
 
-def _weights(rows: Iterable[Dictionary]) -> int:
-    rows = list(rows)
-    model = _of_model(rows[0].model) + rows[0].model.d_vocab * rows[0].model.d_model
-    return FLOAT_BYTES * (model + sum(row.n_features * (row.d_in + row.d_out) for row in rows))
+def _weights(rows: Sequence[Dictionary], others: Mapping[str, LanguageModel]) -> int:
+    models = sum(_of_model(model) + model.d_vocab * model.d_model for model in _models(rows, others))
+    return FLOAT_BYTES * (models + sum(row.n_features * (row.d_in + row.d_out) for row in rows))
 
 
 def _bytes_per_feature(rows: Sequence[Dictionary]) -> float:

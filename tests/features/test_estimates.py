@@ -3,8 +3,8 @@
 import pytest
 
 from features import estimates
-from features.estimates import PROCESS_BYTES
-from features.models import Dictionary
+from features.estimates import FLOAT_BYTES, PROCESS_BYTES
+from features.models import Dictionary, LanguageModel
 from inference.errors import InvalidInput
 
 
@@ -57,3 +57,21 @@ def test_a_build_that_was_resumed_says_nothing_of_time(world):
 def test_nothing_chosen_is_refused(db):
     with pytest.raises(InvalidInput):
         estimates.estimate(dictionaries=[], n_tokens=1000)
+
+
+def test_a_model_that_runs_beside_counts_in_time_and_memory(world):
+    rows = measured(world)
+    ids = [row.pk for row in rows]
+    alone = estimates.estimate(dictionaries=ids, n_tokens=10_000)
+    own = rows[0].model
+    other = LanguageModel.objects.get(pk=own.pk)
+    other.pk, other.slug, other.d_mlp = None, "beside", 3 * own.d_mlp
+    other.save()
+    Dictionary.objects.filter(pk=ids[0]).update(hook_point=f"beside/{rows[0].hook_point}+{rows[0].hook_point}")
+    both = estimates.estimate(dictionaries=ids, n_tokens=10_000)
+    assert both.seconds == pytest.approx(alone.seconds)  # what was measured had the same models
+    weights = other.n_layers * (4 * other.d_model**2 + 2 * other.d_model * other.d_mlp)
+    assert both.memory_bytes - alone.memory_bytes == FLOAT_BYTES * (weights + other.d_vocab * other.d_model)
+    apart = estimates.estimate(dictionaries=ids[1:], n_tokens=10_000)
+    Dictionary.objects.filter(pk=ids[1]).update(hook_point=f"beside/{rows[1].hook_point}+{rows[1].hook_point}")
+    assert estimates.estimate(dictionaries=ids[1:], n_tokens=10_000).seconds > apart.seconds

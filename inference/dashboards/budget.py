@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from inference.dictionaries.dictionary import Dictionary
 
 DEFAULT_BYTES = 4 * 1024**3
-# What one dictionary's features take at once while a shard is encoded: sums, and candidates that compete. Measured by
-# `python -m benchmarks.memory`: 0.62 GB for 8,192 features that fire 32 at a time, 1.65 GB for 24,576.
-SHARD_FEATURE_BYTES = 64_000
-# And what its activations take, whatever their number: events that gather, pairs, masses, and the weights beside.
-SHARD_BYTES = 200_000_000
+# What one dictionary's features take at once while a shard is encoded: sums, and candidates that compete. The most that
+# `python -m benchmarks memory` found was 3,700 bytes more for each feature, at 32 activations a token; features that
+# fire everywhere have more bins of candidates.
+SHARD_FEATURE_BYTES = 12_000
+# And what its activations take, whatever their number: events that gather, pairs, masses, and the steps of two threads.
+SHARD_BYTES = 550_000_000
 # The least that the rows of shards may take when they are added up.
 LEAST_MERGE_BYTES = 64_000_000
 

@@ -20,7 +20,7 @@ import numpy as np
 from inference.dashboards.columns import ColumnReader, ColumnWriter
 from inference.dashboards.corpus import Reading, gather
 from inference.dashboards.gathering import Gathered, Stretch
-from inference.dashboards.partials import CheckedFolder
+from inference.dashboards.partials import CheckedFolder, explained
 from inference.dashboards.results import ContextTable, DocumentRef, Progress, SkippedDocument
 
 if TYPE_CHECKING:
@@ -174,7 +174,8 @@ class ContextStore:
         """Return all contexts, mapped from a file that nobody else sees; None where a shard's are gone or corrupt."""
         columns: dict[str, list[np.ndarray]] = {name: [] for name in _BY_CONTEXT}
         lengths, text_lengths = [], []
-        with tempfile.TemporaryDirectory(prefix="facet-contexts-") as folder:
+        temporary = tempfile.TemporaryDirectory(prefix="facet-contexts-")
+        with explained(tempfile.gettempdir()), temporary as folder:
             files = {name: (Path(folder) / name).open("w+b") for name in (*_BY_TOKEN, "text")}
             for number in range(index.n_shards):
                 stretch = self.stretch(index, number)

@@ -29,6 +29,16 @@ from inference.errors import Unavailable
 _DIGITS = 16
 _SUFFIX = ".columns"
 _HASHED_AT_ONCE = 1 << 22
+_ANOTHER = "Make the folder writable, or set another one (FACET_BUILDS)."
+_FULL = "The disk is full", "Free some space and resume the run: finished shards are kept."
+_COMPLAINTS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: (
+        "A file may not become so large",
+        "Raise the limit (ulimit -f) and resume the run: finished shards are kept.",
+    ),
+}
 
 
 class WorkFolderUnusable(Unavailable):
@@ -144,13 +154,10 @@ def explained(place: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        cause = "The disk is full" if full else error.strerror or str(error) or "The folder cannot be written"
+        cause, remedy = _COMPLAINTS.get(error.errno or 0, (error.strerror or str(error), _ANOTHER))
         raise WorkFolderUnusable(
-            f"{cause}: {place}.",
-            "Free some space and resume the run: finished shards are kept."
-            if full
-            else "Make the folder writable, or set another one (FACET_BUILDS).",
+            f"{cause or 'The folder cannot be written'}: {place}.",
+            remedy,
             folder=str(place),
         ) from error
 

@@ -34,6 +34,13 @@ FORMAT = 1
 GZIP_LEVEL = 5
 N_LOGITS = 10
 N_BARS = 50
+# Lists of the importer's tables of which Facet knows nothing; published files carry them empty.
+_EMPTY = (
+    *("neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1"),
+    *("correlated_neurons_indices", "correlated_neurons_pearson", "correlated_neurons_l1"),
+    *("correlated_features_indices", "correlated_features_pearson", "correlated_features_l1"),
+    *("decoder_weights_dist", "vector"),
+)
 # What describes the dashboards rather than the place where they are stored.
 _STATS = (
     *("n_tokens", "n_contexts", "l0_mean", "l0_median", "l0_p90", "explained_variance", "mean_squared_error"),
@@ -229,6 +236,7 @@ class _Writer:
             "logits_hist_data_bar_values": [float(f"{middle:.6g}") for middle in (edges[:-1] + edges[1:]) / 2]
             if n_logit_bins
             else [],
+            **{name: [] for name in _EMPTY},
             "facet": {"columns": {name: row[name] for name in FEATURE_COLUMNS if name != "index"}},
         }
         ids = sorted({token for name in TOKEN_COLUMNS for token in row[name]})

@@ -4,22 +4,48 @@ from __future__ import annotations
 
 from typing import Any
 
-from features.imports.activations import index_of
-from features.imports.lines import Place
+import msgspec
+
+from features.imports.activations import feature_number, is_there
+from features.imports.lines import NOTHING, Place
 from features.imports.shards import ShardWriter
 
 PREFIX = "neuronpedia"
 _METHOD_LENGTH = 80
-_KNOWN = frozenset(
-    {
-        *("id", "modelId", "layer", "index", "description", "authorId", "triggeredByUserId", "notes", "typeName"),
-        *("explanationModelName", "scoreV1", "scoreV2", "scores", "embedding", "umap_x", "umap_y", "umap_cluster"),
-        *("umap_log_feature_sparsity", "createdAt", "updatedAt", "author", "triggeredByUser", "facet"),
-    }
-)
+
+
+class ExplanationLine(msgspec.Struct, forbid_unknown_fields=True):
+    """A line of the export layout: all keys that are known, those without a use as they stand there."""
+
+    index: int | str
+    description: str
+    id: Any = None
+    authorId: Any = None
+    author: Any = None
+    triggeredByUserId: Any = None
+    createdAt: Any = None
+    notes: Any = None
+    typeName: Any = None
+    explanationModelName: Any = None
+    scoreV1: Any = None
+    scoreV2: Any = None
+    scores: Any = None
+    facet: Any = None
+    embedding: msgspec.Raw = NOTHING
+    umap_x: msgspec.Raw = NOTHING
+    modelId: msgspec.Raw = NOTHING
+    layer: msgspec.Raw = NOTHING
+    umap_y: msgspec.Raw = NOTHING
+    umap_cluster: msgspec.Raw = NOTHING
+    umap_log_feature_sparsity: msgspec.Raw = NOTHING
+    updatedAt: msgspec.Raw = NOTHING
+    triggeredByUser: msgspec.Raw = NOTHING
+
+
 # What is kept beside the text as evidence of its origin.
 _ORIGIN = ("id", "typeName", "explanationModelName", "authorId", "author", "triggeredByUserId", "createdAt", "notes")
 _SCORES = ("scoreV1", "scoreV2", "scores")
+_NOT_KEPT = ("embedding", "umap_x")
 
 
 class ExplanationShard:
@@ -29,29 +55,27 @@ class ExplanationShard:
         self._writer = writer
         self._rows: list[tuple[str, int, str, dict[str, Any]]] = []
 
-    def add(self, place: Place, fields: dict[str, Any]) -> None:
-        """Take a line; raise BadFile where its types are wrong."""
+    def add(self, place: Place, line: ExplanationLine) -> None:
+        """Take a line; raise BadFile where it is of no feature."""
         counts = self._writer.counts
-        if unknown := fields.keys() - _KNOWN:
-            counts.unknown_keys.update(f"explanations: {key}" for key in unknown)
         counts.rows["explanations"] += 1
-        index = index_of(place, fields)
-        text = fields.get("description")
-        if not isinstance(text, str):
-            raise place.wrong(f"description is {text!r}, not a text")
-        if not text.strip():
+        index, text = feature_number(line.index, place), line.description.strip()
+        for key in _NOT_KEPT:
+            if is_there(getattr(line, key)):
+                counts.left_out[f"explanations: {key}"] += 1
+        if not text:
             counts.left_out["explanations without text"] += 1
             return
-        own = fields.get("facet")
+        own = line.facet
         if isinstance(own, dict) and isinstance(own.get("method"), str) and isinstance(own.get("evidence"), dict):
             # It was made by a method of Facet and travelled.
-            self._rows.append((own["method"][:_METHOD_LENGTH], index, text.strip(), own["evidence"]))
+            self._rows.append((own["method"][:_METHOD_LENGTH], index, text, own["evidence"]))
             return
         evidence: dict[str, Any] = {"imported_from": "Neuronpedia"}
-        evidence |= {key: fields[key] for key in _ORIGIN if fields.get(key) is not None}
-        if scores := {key: fields[key] for key in _SCORES if fields.get(key)}:
+        evidence |= {key: value for key in _ORIGIN if (value := getattr(line, key)) is not None}
+        if scores := {key: value for key in _SCORES if (value := getattr(line, key))}:
             evidence["scores"] = scores
-        self._rows.append((method_of(fields), index, text.strip(), evidence))
+        self._rows.append((method_of(line), index, text, evidence))
 
     def finish(self) -> None:
         """Write all explanations."""
@@ -59,7 +83,7 @@ class ExplanationShard:
         self._writer.facts["methods"] = sorted({method for method, *_ in self._rows})
 
 
-def method_of(fields: dict[str, Any]) -> str:
+def method_of(line: ExplanationLine) -> str:
     """Return `neuronpedia/TYPE/MODEL` with what the line says of both."""
-    parts = [fields.get(key) for key in ("typeName", "explanationModelName")]
+    parts = (line.typeName, line.explanationModelName)
     return "/".join([PREFIX, *(part for part in parts if isinstance(part, str) and part)])[:_METHOD_LENGTH]

@@ -4,46 +4,85 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from features.imports import figures
-from features.imports.activations import index_of
-from features.imports.lines import Place
+from features.imports.activations import feature_number, is_there
+from features.imports.lines import NOTHING, Place
 from features.imports.shards import ShardWriter
 
-_LISTS = {
+CHUNK = 1024
+
+
+class Figures(msgspec.Struct, forbid_unknown_fields=True):
+    """What the lines of both layouts say of a feature: all keys that are known, those without a use as they stand."""
+
+    maxActApprox: float | None = None
+    frac_nonzero: float | None = None
+    freq_hist_data_bar_heights: list[float] | None = None
+    freq_hist_data_bar_values: list[float] | None = None
+    logits_hist_data_bar_heights: list[float] | None = None
+    logits_hist_data_bar_values: list[float] | None = None
+    pos_str: list[str] | None = None
+    pos_values: list[float] | None = None
+    neg_str: list[str] | None = None
+    neg_values: list[float] | None = None
+    topkCosSimIndices: list[int] | None = None
+    topkCosSimValues: list[float] | None = None
+    correlated_features_indices: list[int] | None = None
+    correlated_features_pearson: list[float] | None = None
+    hookName: str | None = None
+    vector: msgspec.Raw = NOTHING
+    vectorLabel: str | None = None
+    facet: msgspec.Raw = NOTHING
+    neuron_alignment_indices: msgspec.Raw = NOTHING
+    correlated_neurons_indices: msgspec.Raw = NOTHING
+    decoder_weights_dist: msgspec.Raw = NOTHING
+    umap_x: msgspec.Raw = NOTHING
+    correlated_features_l1: msgspec.Raw = NOTHING
+    neuron_alignment_values: msgspec.Raw = NOTHING
+    neuron_alignment_l1: msgspec.Raw = NOTHING
+    correlated_neurons_pearson: msgspec.Raw = NOTHING
+    correlated_neurons_l1: msgspec.Raw = NOTHING
+    umap_y: msgspec.Raw = NOTHING
+    umap_cluster: msgspec.Raw = NOTHING
+    umap_log_feature_sparsity: msgspec.Raw = NOTHING
+
+
+class FeatureLine(Figures, kw_only=True, forbid_unknown_fields=True):
+    """A line of the export layout."""
+
+    index: int | str
+    modelId: msgspec.Raw = NOTHING
+    layer: msgspec.Raw = NOTHING
+    sourceSetName: msgspec.Raw = NOTHING
+    creatorId: msgspec.Raw = NOTHING
+    createdAt: msgspec.Raw = NOTHING
+    hasVector: msgspec.Raw = NOTHING
+    vectorDefaultSteerStrength: msgspec.Raw = NOTHING
+
+
+class BatchFeature(Figures, kw_only=True, forbid_unknown_fields=True):
+    """A feature in a batch of SAEDashboard, with its activations."""
+
+    feature_index: int
+    activations: list[msgspec.Raw] | None = None
+    n_prompts_total: int | None = None
+    n_tokens_in_prompt: int | None = None
+    dataset: str | None = None
+
+
+# What Facet has no place for, where a line carries it.
+_NOT_KEPT = ("neuron_alignment_indices", "correlated_neurons_indices", "decoder_weights_dist", "vector", "umap_x")
+_FACTS = ("hookName", "n_prompts_total", "n_tokens_in_prompt", "dataset")
+# Lists of a feature: the column of its ids and that of what is paired with them.
+_PAIRED = {
     "pos": ("pos_str", "pos_values"),
     "neg": ("neg_str", "neg_values"),
+    "near": ("topkCosSimIndices", "topkCosSimValues"),
+    "with": ("correlated_features_indices", "correlated_features_pearson"),
 }
-_NOT_KEPT = (
-    *("neuron_alignment_indices", "correlated_neurons_indices", "correlated_features_indices"),
-    *("decoder_weights_dist", "vector", "umap_x"),
-)
-_KNOWN = frozenset(
-    {
-        *(
-            "modelId",
-            "layer",
-            "index",
-            "sourceSetName",
-            "creatorId",
-            "createdAt",
-            "maxActApprox",
-            "hasVector",
-            "vector",
-        ),
-        *("vectorLabel", "vectorDefaultSteerStrength", "hookName", "topkCosSimIndices", "topkCosSimValues"),
-        *("neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1"),
-        *("correlated_neurons_indices", "correlated_neurons_pearson", "correlated_neurons_l1"),
-        *("correlated_features_indices", "correlated_features_pearson", "correlated_features_l1"),
-        *("neg_str", "neg_values", "pos_str", "pos_values", "frac_nonzero", "decoder_weights_dist"),
-        *("freq_hist_data_bar_heights", "freq_hist_data_bar_values"),
-        *("logits_hist_data_bar_heights", "logits_hist_data_bar_values"),
-        *("umap_cluster", "umap_log_feature_sparsity", "umap_x", "umap_y", "facet"),
-        # a batch of SAEDashboard
-        *("feature_index", "n_prompts_total", "n_tokens_in_prompt", "dataset", "activations"),
-    }
-)
 
 
 class FeatureShard:
@@ -53,74 +92,80 @@ class FeatureShard:
         self._writer = writer
         self._strings: dict[str, int] = {}
         self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-        self._exact: list[Any] = []
+        self._bars: list[tuple[list[float], ...]] = []
+        self._exact: list[msgspec.Raw] = []
+        self._labels: list[tuple[int, str]] = []
         self._seen: set[int] = set()
 
-    def add(self, place: Place, fields: dict[str, Any], *, index_name: str = "index") -> None:
-        """Take a line; raise BadFile where its types are wrong. Of two lines of one feature the first counts."""
+    def add(self, place: Place, line: FeatureLine | BatchFeature) -> int:
+        """Take a feature and return its index; raise BadFile where lists do not fit together.
+
+        Of two lines of one feature the first counts.
+        """
         counts = self._writer.counts
-        if unknown := fields.keys() - _KNOWN:
-            counts.unknown_keys.update(f"features: {key}" for key in unknown)
-        index = index_of(place, fields, index_name)
+        index = feature_number(line.index if isinstance(line, FeatureLine) else line.feature_index, place)
         counts.rows["features"] += 1
         if index in self._seen:
             counts.duplicates["features"] += 1
-            return
+            return index
         self._seen.add(index)
         for key in _NOT_KEPT:
-            if fields.get(key):
+            if is_there(getattr(line, key)):
                 counts.left_out[f"features: {key}"] += 1
-        self._note(fields)
-        heights = _numbers(place, fields, "freq_hist_data_bar_heights")
-        middles = _numbers(place, fields, "freq_hist_data_bar_values")
-        maximum = _number(place, fields, "maxActApprox")
-        if len(heights) != len(middles):
-            raise place.wrong(f"its histogram has {len(middles)} values and {len(heights)} heights")
-        found = figures.activations(middles, heights, maximum or (middles[-1] if middles else 0.0))
-        effects = figures.logits(
-            _numbers(place, fields, "logits_hist_data_bar_values"),
-            _numbers(place, fields, "logits_hist_data_bar_heights"),
+        self._note(line)
+        bars = (
+            _paired(place, line, "freq_hist_data_bar_values", "freq_hist_data_bar_heights"),
+            _paired(place, line, "logits_hist_data_bar_values", "logits_hist_data_bar_heights"),
         )
+        self._bars.append(sum(bars, ()))
         columns = self._columns
         columns["index_f"].append(index)
-        columns["maximum_f"].append(np.nan if maximum is None else maximum)
-        fraction = _number(place, fields, "frac_nonzero")
-        columns["fraction_f"].append(np.nan if fraction is None else fraction)
-        columns["height_f"].append(sum(heights))
-        columns["share_fb"].append(found.share_b)
-        columns["band_fb"].append(found.band_b)
-        columns["power_fm"].append(found.power_m)
-        columns["logit_fm"].append([effects.low, effects.high, effects.deviation, effects.skewness, effects.kurtosis])
-        columns["logit_count_fk"].append(effects.counts)
-        for name, (strings, values) in _LISTS.items():
-            ids = [self._string(string) for string in _strings(place, fields, strings)]
+        columns["maximum_f"].append(np.nan if line.maxActApprox is None else line.maxActApprox)
+        columns["fraction_f"].append(np.nan if line.frac_nonzero is None else line.frac_nonzero)
+        for name, (first, second) in _PAIRED.items():
+            ids, values = _paired(place, line, first, second)
+            if name in ("pos", "neg"):
+                ids = [self._strings.setdefault(string, len(self._strings)) for string in ids]
             columns[f"{name}_id_fk"].append(ids)
-            columns[f"{name}_value_fk"].append(_paired(place, fields, values, len(ids)))
-        near = [int(number) for number in _numbers(place, fields, "topkCosSimIndices")]
-        columns["near_id_fk"].append(near)
-        columns["near_value_fk"].append(_paired(place, fields, "topkCosSimValues", len(near)))
-        self._exact.append(fields.get("facet"))
+            columns[f"{name}_value_fk"].append(values)
+        self._exact.append(line.facet)
+        if line.vectorLabel and line.vectorLabel.strip():
+            self._labels.append((index, line.vectorLabel.strip()))
+        if len(self._bars) >= CHUNK:
+            self._digest()
+        return index
 
     def finish(self) -> None:
         """Write all arrays; lists are padded with -1 and 0."""
+        self._digest()
         for name, rows in self._columns.items():
             self._writer.array(name, _array(name, rows))
         self._writer.lines("strings", list(self._strings))
-        if any(self._exact):
+        if self._labels:
+            self._writer.counts.rows["labels"] += len(self._labels)
+            self._writer.lines("labels", self._labels)
+            self._writer.facts["labels"] = True
+        if any(map(is_there, self._exact)):
             self._writer.lines("exact", self._exact)
             self._writer.facts["exact"] = True
 
-    def _string(self, string: str) -> int:
-        return self._strings.setdefault(string, len(self._strings))
+    def _digest(self) -> None:
+        """Turn the histograms that wait into arrays: those with equally many bins at once."""
+        n = len(self._bars)
+        maximum_f = np.array(self._columns["maximum_f"][-n:], dtype=np.float64) if n else np.zeros(0)
+        made = figures.of_histograms(self._bars, maximum_f)
+        for name, rows in made.items():
+            self._columns[name].extend(rows)
+        self._bars = []
 
-    def _note(self, fields: dict[str, Any]) -> None:
+    def _note(self, line: FeatureLine | BatchFeature) -> None:
         """Keep the first mention of what is the same for all features."""
         facts = self._writer.facts
-        for key in ("hookName", "n_prompts_total", "n_tokens_in_prompt", "dataset"):
-            if fields.get(key) and key not in facts:
-                facts[key] = fields[key]
-        if isinstance(fields.get("vector"), list) and fields["vector"]:
-            facts.setdefault("d_in", len(fields["vector"]))
+        for key in _FACTS:
+            if key not in facts and getattr(line, key, None):
+                facts[key] = getattr(line, key)
+        if "d_in" not in facts and is_there(line.vector):
+            facts["d_in"] = len(msgspec.json.decode(line.vector, type=list[msgspec.Raw]))
 
 
 _COLUMNS = {
@@ -139,44 +184,25 @@ _COLUMNS = {
     "neg_value_fk": np.float32,
     "near_id_fk": np.int32,
     "near_value_fk": np.float32,
+    "with_id_fk": np.int32,
+    "with_value_fk": np.float32,
 }
 
 
 def _array(name: str, rows: list[Any]) -> np.ndarray:
     dtype = _COLUMNS[name]
-    if not name.endswith("_fk"):
+    lengths = {len(row) for row in rows} if name.endswith(("_fk", "_fb", "_fm")) else {0}
+    if len(lengths) == 1:
         return np.array(rows, dtype=dtype)
-    array = np.full((len(rows), max(map(len, rows), default=0)), 0 if dtype == np.float32 else -1, dtype=dtype)
+    array = np.full((len(rows), max(lengths, default=0)), 0 if dtype == np.float32 else -1, dtype=dtype)
     for number, row in enumerate(rows):
         array[number, : len(row)] = row
     return array
 
 
-def _number(place: Place, fields: dict[str, Any], name: str) -> float | None:
-    value = fields.get(name)
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)):
-        return value
-    raise place.wrong(f"{name} is {value!r}, not a number")
-
-
-def _numbers(place: Place, fields: dict[str, Any], name: str) -> list[float]:
-    values = fields.get(name) or []
-    if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
-        raise place.wrong(f"{name} is not a list of numbers")
-    if values and not np.isfinite(values).all():
-        raise place.wrong(f"{name} has numbers that are not finite")
-    return values
-
-
-def _strings(place: Place, fields: dict[str, Any], name: str) -> list[str]:
-    values = fields.get(name) or []
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise place.wrong(f"{name} is not a list of strings")
-    return values
-
-
-def _paired(place: Place, fields: dict[str, Any], name: str, n: int) -> list[float]:
-    values = _numbers(place, fields, name)
-    if len(values) != n:
-        raise place.wrong(f"{name} has {len(values)} entries where {n} are expected")
-    return values
+def _paired(place: Place, line: Figures, first: str, second: str) -> tuple[list[Any], list[float]]:
+    """Return two lists of the same length; raise BadFile where they are not."""
+    ids, values = getattr(line, first) or [], getattr(line, second) or []
+    if len(ids) != len(values):
+        raise place.wrong(f"{second} has {len(values)} entries where {len(ids)} are expected")
+    return ids, values

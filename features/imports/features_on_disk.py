@@ -80,8 +80,9 @@ class FeatureTable:
         share = mass / total[feature]
         self._entropy_f += np.bincount(feature, weights=-share * np.log(share), minlength=self.size).astype(np.float32)
         self._n_seen_f += np.bincount(feature, minlength=self.size).astype(np.int32)
-        order = np.lexsort((token, -mass, feature))
-        feature = feature[order]
+        # Positive floats are in the order of their bits; tokens ascend already where masses are equal.
+        falling = np.int64(1 << 31) - mass.astype(np.float32).view(np.int32)
+        order = np.argsort((feature << 32) | falling, kind="stable")
         starts = np.flatnonzero(np.concatenate([[True], np.diff(feature) != 0]))
         place = np.arange(len(feature)) - np.repeat(starts, np.diff(np.append(starts, len(feature))))
         kept = place < N_PEAKS

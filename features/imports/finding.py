@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from features.imports.lines import BadFile, Place, document, objects
+import msgspec
+
+from features.imports.lines import BadFile, Place, document, objects, whole
 from inference.errors import NotFound
 
 NEURONPEDIA, SAEDASHBOARD = "neuronpedia", "saedashboard"
@@ -19,6 +21,15 @@ _LINES = re.compile(r".+\.jsonl(\.gz)?")
 _BATCH = re.compile(r"batch-(\d+)\.json")
 _SOURCE = re.compile(r"(\d+)-([A-Za-z0-9_-]+)")
 _NUMBER = re.compile(r"\d+")
+
+
+class _Batch(msgspec.Struct):
+    """What a batch of SAEDashboard says of its dictionary."""
+
+    layer: int
+    model_id: str = ""
+    sae_set: str = ""
+    sae_id_suffix: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,21 +128,17 @@ def _saedashboard(folder: Path, root: Path) -> FoundSource:
     settings = _optional(folder / "run_settings.json", root)
     skipped = _optional(folder / "skipped_indexes.json", root)
     names = sorted((p for p in folder.iterdir() if _BATCH.fullmatch(p.name)), key=_natural)
-    first = document(names[0], _below(names[0], root))
+    first = whole(names[0], _below(names[0], root), _Batch)
     place = Place(_below(names[0], root), 1)
-    layer = first.get("layer")
-    if not isinstance(layer, int):
-        raise place.wrong(f"layer is {layer!r}, not a number")
-    name = _text(first, "sae_set") or _text(settings, "np_set_name") or _text(settings, "sae_set")
-    suffix = _text(first, "sae_id_suffix")
+    name = first.sae_set or _text(settings, "np_set_name") or _text(settings, "sae_set")
     words = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "sae"
     indices = skipped.get("skipped_indexes") or []
     if not all(isinstance(index, int) for index in indices):
         raise Place(_below(folder / "skipped_indexes.json", root), 1).wrong("skipped_indexes are not numbers")
     return FoundSource(
         layout=SAEDASHBOARD,
-        model_id=_text(first, "model_id") or _text(settings, "model_id") or "model",
-        source_id=f"{layer}-{words}{f'__{suffix}' if suffix else ''}",
+        model_id=first.model_id or _text(settings, "model_id") or "model",
+        source_id=f"{first.layer}-{words}{f'__{first.sae_id_suffix}' if first.sae_id_suffix else ''}",
         files=tuple(InputFile(path=path, name=_below(path, root), kind="batch") for path in names),
         n_prompts=_count(place, settings, "n_prompts_total") or 0,
         n_tokens=_count(place, settings, "n_tokens_in_prompt") or 0,
@@ -159,7 +166,7 @@ def _metadata(folder: Path, name: str, root: Path, *, of: str = "") -> dict[str,
     """Return the line of a small file: the one whose id is `of`, else the first; empty where there is no file."""
     for path in (folder / f"{name}.jsonl", folder / f"{name}.jsonl.gz"):
         if path.is_file():
-            rows = [row for _, row in objects(path, _below(path, root))]
+            rows = list(objects(path, _below(path, root)))
             return next((row for row in rows if of and row.get("id") == of), rows[0] if rows else {})
     return {}
 

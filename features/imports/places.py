@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shutil
 import stat
 import tarfile
-import urllib.error
-import urllib.parse
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from features.imports.fetching import SPARE_BYTES, fetched
 from features.services.imports import SCHEMES
-from inference.errors import InvalidInput, NotFound, Unavailable
+from inference.errors import InvalidInput, NotFound
 
-CONNECT_SECONDS = 10
 _BLOCK = 1 << 20
 # What an archive may unpack to, as a multiple of its size: JSON compresses well, but not without limit.
 _MOST_TIMES = 200
-_SPARE_BYTES = 512 * 1024**2
 Tell = Callable[[int, int], None]
 
 
@@ -41,7 +36,7 @@ def folder_of(place: str, workdir: Path, tell: Tell) -> Path:
     """
     path = Path(place)
     if place.startswith(SCHEMES):
-        path = _fetched(place, workdir / "fetched", tell)
+        path = fetched(place, workdir / "fetched", tell)
     if path.is_dir():
         return path
     if not path.is_file():
@@ -60,7 +55,7 @@ def _unpacked(archive: Path, folder: Path, tell: Tell) -> Path:
     for old in (scratch, folder):
         shutil.rmtree(old, ignore_errors=True)
     scratch.mkdir(parents=True)
-    most = min(_MOST_TIMES * max(status.st_size, _BLOCK), shutil.disk_usage(scratch).free - _SPARE_BYTES)
+    most = min(_MOST_TIMES * max(status.st_size, _BLOCK), shutil.disk_usage(scratch).free - SPARE_BYTES)
     done = 0
     try:
         for name, member in _members(archive):
@@ -123,35 +118,3 @@ def _refused(name: str, what: str) -> BadArchive:
     return BadArchive(
         f"The archive holds {what}: {name[:200]!r}.", "Nothing of it was imported. Ask who made it.", member=name[:200]
     )
-
-
-def _fetched(url: str, folder: Path, tell: Tell) -> Path:
-    """Download a file; what an earlier attempt has is not asked for again. Without a network this fails at once."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name or "archive"
-    target, partial = folder / name, folder / f"{name}.part"
-    if target.is_file():
-        return target
-    have = partial.stat().st_size if partial.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=CONNECT_SECONDS) as answer:
-            goes_on = answer.status == http.client.PARTIAL_CONTENT
-            done = have if goes_on else 0
-            total = done + int(answer.headers.get("Content-Length") or 0)
-            with partial.open("ab" if goes_on else "wb") as out:
-                while block := answer.read(_BLOCK):
-                    out.write(block)
-                    done += len(block)
-                    tell(done, max(done, total))
-            if done < total:
-                raise Unavailable(f"{url} ended after {done:,} of {total:,} bytes.", "Resume the run.")
-    except urllib.error.HTTPError as error:
-        raise NotFound(f"{url} answers {error.code} {error.reason}.", "Check the address.", url=url) from error
-    except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise Unavailable(
-            f"{url} cannot be reached: {reason}.", "Fetch it where there is a network, and import the file."
-        ) from error
-    os.replace(partial, target)
-    return target

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from features.imports.activations import INTERVAL, TOP, ActivationPart, silent_kind
-from features.imports.explanation_lines import ExplanationShard
-from features.imports.feature_lines import FeatureShard
+import msgspec
+
+from features.imports.activations import (
+    Activation,
+    ActivationPart,
+    BatchActivation,
+    feature_number,
+    kind_of,
+    silent_kind,
+)
+from features.imports.explanation_lines import ExplanationLine, ExplanationShard
+from features.imports.feature_lines import BatchFeature, FeatureLine, FeatureShard
 from features.imports.finding import InputFile
-from features.imports.lines import Place, Record, document, objects, records
+from features.imports.lines import LineDecoder, Place, lines, whole
 from features.imports.shards import Shard, ShardWriter, finished, origin_of
 from inference.dashboards.corpus import Cancelled
 
 # Activations held in memory before they are written: what bounds it, however large a file is.
 PART_ROWS = 262_144
 LOOK_ROWS = 20_000
-# Keys of a batch's activations: as the export layout names them.
-_BATCH_KEYS = {
-    "bin_min": "binMin",
-    "bin_max": "binMax",
-    "bin_contains": "binContains",
-    "qualifying_token_index": "qualifyingTokenIndex",
-    "dfa_values": "dfaValues",
-    "dfa_maxValue": "dfaMaxValue",
-    "dfa_targetIndex": "dfaTargetIndex",
-    "loss_values": "lossValues",
-    "logit_contributions": "logitContributions",
-}
+ShouldStop = Callable[[], bool]
 
 
-def read(file: InputFile, folder: Path, *, should_stop: Callable[[], bool] = lambda: False) -> Shard:
+class Batch(msgspec.Struct):
+    """A file of SAEDashboard's: its features are read one by one."""
+
+    features: list[msgspec.Raw]
+
+
+def read(file: InputFile, folder: Path, *, should_stop: ShouldStop = lambda: False) -> Shard:
     """Return the shard of a file, reading the file unless its shard is there and whole.
 
     Raises BadFile, and Cancelled when `should_stop` says so; neither leaves a shard behind.
@@ -41,47 +45,52 @@ def read(file: InputFile, folder: Path, *, should_stop: Callable[[], bool] = lam
         return shard
     with ShardWriter(folder, origin=origin) as writer:
         _READERS[file.kind](file, writer, should_stop)
-    shard = finished(folder, origin=origin)
-    if shard is None:
+    if origin_of(file.path, file.name) != origin:
         raise Place(file.name, 1).wrong("it changed while it was read", "Resume the run when nothing writes to it.")
-    return shard
+    return writer.shard
 
 
-def _features(file: InputFile, writer: ShardWriter, should_stop: Callable[[], bool]) -> None:
-    rows = FeatureShard(writer)
-    for place, fields in objects(file.path, file.name):
-        rows.add(place, fields)
+def _features(file: InputFile, writer: ShardWriter, should_stop: ShouldStop) -> None:
+    rows, decode = FeatureShard(writer), LineDecoder(FeatureLine, writer.counts, "features")
+    for place, line in lines(file.path, file.name):
+        rows.add(place, decode(line, place))
     rows.finish()
 
 
-def _explanations(file: InputFile, writer: ShardWriter, should_stop: Callable[[], bool]) -> None:
-    rows = ExplanationShard(writer)
-    for place, fields in objects(file.path, file.name):
-        rows.add(place, fields)
+def _explanations(file: InputFile, writer: ShardWriter, should_stop: ShouldStop) -> None:
+    rows, decode = ExplanationShard(writer), LineDecoder(ExplanationLine, writer.counts, "explanations")
+    for place, line in lines(file.path, file.name):
+        rows.add(place, decode(line, place))
     rows.finish()
 
 
-def _activations(file: InputFile, writer: ShardWriter, should_stop: Callable[[], bool]) -> None:
+def _activations(file: InputFile, writer: ShardWriter, should_stop: ShouldStop, *, silent: bool = False) -> None:
     parts = _Parts(writer, should_stop)
-    for record in records(file.path, file.name):
-        parts.add(record, silent_kind(record) if file.kind == "silent" else None)
+    decode = LineDecoder(Activation, writer.counts, "activations")
+    numbers: dict[int | str, int] = {}
+    for place, text in lines(file.path, file.name):
+        line = decode(text, place)
+        index = numbers.get(line.index)
+        if index is None:
+            index = numbers[line.index] = feature_number(line.index, place)
+        kind = silent_kind(line) if silent else kind_of(line.bin_contains, line.bin_max)
+        parts.add(line, index, kind, place)
     parts.finish()
 
 
-def _batch(file: InputFile, writer: ShardWriter, should_stop: Callable[[], bool]) -> None:
+def _batch(file: InputFile, writer: ShardWriter, should_stop: ShouldStop) -> None:
     """Read a batch of SAEDashboard, in which activations lie inside their features."""
-    batch = document(file.path, file.name)
     rows, parts = FeatureShard(writer), _Parts(writer, should_stop)
-    for number, feature in enumerate(_objects(batch.get("features"), Place(file.name, 1), "features")):
+    decode_feature = LineDecoder(BatchFeature, writer.counts, "features")
+    decode_activation = LineDecoder(BatchActivation, writer.counts, "activations")
+    for number, text in enumerate(whole(file.path, file.name, Batch).features):
         place = Place(f"{file.name} (feature {number} of the file)", 1)
-        activations = _objects(feature.get("activations"), place, "activations")
-        tops = [top for top in (entry.get("bin_max") for entry in activations) if isinstance(top, int | float)]
-        rows.add(place, {"maxActApprox": max(tops, default=None), **feature}, index_name="feature_index")
+        feature = decode_feature(text, place)
+        activations = [decode_activation(activation, place) for activation in feature.activations or ()]
+        feature.maxActApprox = max((one.bin_max for one in activations if one.bin_max is not None), default=None)
+        index = rows.add(place, feature)
         for activation in activations:
-            fields = {_BATCH_KEYS.get(key, key): value for key, value in activation.items()}
-            tokens, values = fields.pop("tokens", None), fields.pop("values", None)
-            fields["index"] = feature.get("feature_index")
-            parts.add(Record(place, fields, tokens, values), TOP if fields.get("binContains", -1) == -1 else INTERVAL)
+            parts.add(activation, index, kind_of(activation.bin_contains, activation.bin_max), place)
     rows.finish()
     parts.finish()
 
@@ -89,13 +98,13 @@ def _batch(file: InputFile, writer: ShardWriter, should_stop: Callable[[], bool]
 class _Parts:
     """Activations of one file, written whenever enough of them wait."""
 
-    def __init__(self, writer: ShardWriter, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, writer: ShardWriter, should_stop: ShouldStop) -> None:
         self._writer, self._should_stop = writer, should_stop
-        self._part = ActivationPart(writer, 0)
+        self._part = ActivationPart(writer)
         self._n_parts = 0
 
-    def add(self, record: Record, kind: int | None) -> None:
-        self._part.add(record, kind=kind)
+    def add(self, line: Activation | BatchActivation, index: int, kind: int, place: Place) -> None:
+        self._part.add(line, index, kind, place)
         if self._part.n_rows % LOOK_ROWS == 0 and self._should_stop():
             raise Cancelled
         if self._part.n_rows >= PART_ROWS:
@@ -112,16 +121,10 @@ class _Parts:
         self._part = ActivationPart(self._writer, self._n_parts)
 
 
-def _objects(value: Any, place: Place, name: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise place.wrong(f"{name} is not a list of objects")
-    return value
-
-
-_READERS: dict[str, Callable[[InputFile, ShardWriter, Callable[[], bool]], None]] = {
+_READERS: dict[str, Callable[[InputFile, ShardWriter, ShouldStop], None]] = {
     "features": _features,
     "activations": _activations,
-    "silent": _activations,
+    "silent": partial(_activations, silent=True),
     "explanations": _explanations,
     "batch": _batch,
 }

@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 MANIFEST = "shard.json"
+_LINES = msgspec.json.Encoder()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,8 +73,8 @@ class ShardWriter:
         self._digest.update(np.ascontiguousarray(array).data)
 
     def lines(self, name: str, objects: list[Any]) -> None:
-        """Add JSON values, one a line."""
-        data = "".join(f"{json.dumps(entry)}\n" for entry in objects).encode()
+        """Add JSON values, or text that is JSON already, one a line."""
+        data = _LINES.encode_lines(objects)
         file = f"{name}.jsonl"
         (self._scratch / file).write_bytes(data)
         self._files.append(file)
@@ -95,6 +97,12 @@ class ShardWriter:
                 raise
             shutil.rmtree(self._scratch, ignore_errors=True)
 
+    @property
+    def shard(self) -> Shard:
+        """Return what was written, once it is complete."""
+        digest = self._digest.hexdigest()
+        return Shard(folder=self.folder, origin=self.origin, facts=self.facts, counts=self.counts, digest=digest)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
@@ -113,7 +121,7 @@ class Shard:
     def lines(self, name: str) -> Iterator[Any]:
         """Yield the JSON values of a file."""
         with (self.folder / f"{name}.jsonl").open("rb") as file:
-            yield from map(json.loads, file)
+            yield from map(msgspec.json.decode, file)
 
 
 def finished(folder: Path, *, origin: Mapping[str, Any]) -> Shard | None:

@@ -7,9 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from features.imports.explanation_lines import PREFIX
 from features.imports.lines import BadFile
 from features.imports.shards import Counts, Shard
 from features.services.explanations import MethodExplanation
+
+# The names of features that somebody uploaded as vectors.
+LABELS = f"{PREFIX}/vector label"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,7 @@ class MethodRows:
                 )
             most[method] = max(most[method], nth)
             n_rows += 1
-        kept = counts.rows["explanations"] - counts.left_out["explanations without text"]
+        kept = counts.rows["explanations"] + counts.rows["labels"] - counts.left_out["explanations without text"]
         counts.duplicates["explanations"] += kept - n_rows
         return {
             method if nth == 1 else f"{method[:75]}#{nth}": cls(shards=shards, method=method, nth=nth)
@@ -54,13 +58,19 @@ def numbered(shards: Sequence[Shard]) -> Iterator[tuple[str, int, str, dict[str,
     """Yield explanations with their number among the different ones of the same method and feature."""
     seen: dict[tuple[str, int], list[int]] = {}
     for shard in shards:
-        if "methods" not in shard.facts:
-            continue
-        for method, index, text, evidence in shard.lines("explanations"):
+        for method, index, text, evidence in _explanations(shard):
             texts = seen.setdefault((method, index), [])
             if hash(text) not in texts:
                 texts.append(hash(text))
                 yield method, index, text, evidence, len(texts)
+
+
+def _explanations(shard: Shard) -> Iterator[tuple[str, int, str, dict[str, Any]]]:
+    if "methods" in shard.facts:
+        yield from shard.lines("explanations")
+    if "labels" in shard.facts:
+        for index, text in shard.lines("labels"):
+            yield LABELS, index, text, {"imported_from": "Neuronpedia", "key": "vectorLabel"}
 
 
 def report(result: Mapping[str, Any], counts: Counts) -> Iterator[str]:

@@ -23,6 +23,7 @@ from tests.features.conftest import N_FEATURES, World
 
 SOURCE = Path("tiny/1-res-topk")
 ACTIVATIONS = SOURCE / "activations" / "batch-0.jsonl.gz"
+EXPLANATIONS = SOURCE / "explanations" / "batch-0.jsonl.gz"
 FEATURES = SOURCE / "features" / "batch-0.jsonl.gz"
 Import = Callable[..., Run]
 
@@ -181,18 +182,22 @@ def test_a_file_that_is_missing(world: World, exported: Path, import_from: Impor
     [
         (FEATURES, {"index": "seven"}, "index is 'seven', not the number of a feature"),
         (FEATURES, {"index": -1}, "index is -1, not the number of a feature"),
-        (FEATURES, {"maxActApprox": "high"}, "maxActApprox is 'high', not a number"),
-        (FEATURES, {"pos_str": [1, 2]}, "pos_str is not a list of strings"),
+        (FEATURES, {"index": 1.5}, "index is 1.5, not a text"),
+        (FEATURES, {"maxActApprox": "high"}, 'maxActApprox is "high", not a number'),
+        (FEATURES, {"pos_str": [1, 2]}, "pos_str is [1, 2], not a list of strings"),
         (FEATURES, {"pos_values": [1.0]}, "pos_values has 1 entries where 10 are expected"),
-        (FEATURES, {"freq_hist_data_bar_heights": [1]}, "its histogram has 50 values and 1 heights"),
+        (FEATURES, {"pos_values": [float("nan")] * 10}, "not a list of finite numbers"),
+        (FEATURES, {"freq_hist_data_bar_heights": [1]}, "bar_heights has 1 entries where 50 are expected"),
         (ACTIVATIONS, {"tokens": "the"}, "its tokens are not a list of strings"),
         (ACTIVATIONS, {"tokens": [1, 2, 3]}, "its tokens are not a list of strings"),
         (ACTIVATIONS, {"tokens": []}, "it has 0 tokens"),
         (ACTIVATIONS, {"values": [1.0, 2.0]}, "tokens and 2 values"),
-        (ACTIVATIONS, {"values": None}, "its values are not a list of finite numbers"),
-        (ACTIVATIONS, {"values": ["1"] * 48}, "its values are not a list of finite numbers"),
-        (ACTIVATIONS, {"values": [float("nan")] * 48}, "its values are not a list of finite numbers"),
-        (ACTIVATIONS, {"binContains": "all"}, "binContains is 'all', not a number"),
+        (ACTIVATIONS, {"values": None}, "values is null, not a list of finite numbers"),
+        (ACTIVATIONS, {"values": ["1"] * 48}, "not a list of finite numbers"),
+        (ACTIVATIONS, {"values": [True] * 48}, "not a list of finite numbers"),
+        (ACTIVATIONS, {"values": [float("nan")] * 48}, "not a list of finite numbers"),
+        (ACTIVATIONS, {"binContains": "all"}, 'binContains is "all", not a number'),
+        (EXPLANATIONS, {"description": 7}, "description is 7, not a text"),
     ],
 )
 def test_wrong_types(

@@ -21,8 +21,8 @@ class Feature(models.Model):
     belong together have the same length: ids with their counts, shares or values, best first. `histogram` counts firing
     tokens in the bins of the dictionary's `stats["log_edges"]`; `logit_histogram` counts vocabulary entries by centred
     logit effect in equal bins from `logit_low` to `logit_high`. `band_counts[i]` estimates the firing tokens of band
-    i + 1 (inference.dashboards.results.BANDS). `token_entropy` is in nats. `next_token_ids` follow the peaks of the
-    recorded examples, with how many of them in `next_token_counts`.
+    i + 1 (inference.dashboards.results.BANDS). `token_entropy` is in nats. `next_token_ids` follow the peaks in
+    contexts, with in how many of them in `next_token_counts`.
     """
 
     pk = models.CompositePrimaryKey("dictionary_id", "index")

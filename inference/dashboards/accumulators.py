@@ -16,7 +16,7 @@ from inference.dashboards.columns import ColumnWriter
 from inference.dashboards.events import Events, Runs, gather_ranges
 from inference.dashboards.examples import Selection
 from inference.dashboards.gathering import Stretch
-from inference.dashboards.masses import TokenMasses
+from inference.dashboards.masses import COUNT_ROW, MASS_ROW, TokenMasses
 from inference.dashboards.pairs import PairCounts
 from inference.dashboards.places import Places
 from inference.packing import to_half
@@ -57,6 +57,7 @@ class ShardAccumulator:
         self._l0 = np.zeros(1, dtype=np.int64)
         self._pairs = PairCounts(n_features)
         self._masses = TokenMasses(n_features, d_vocab)
+        self._next = TokenMasses(n_features, d_vocab)
         self._peaks: list[dict[str, np.ndarray]] = []
         self._bands: list[dict[str, np.ndarray]] = []
         self._hard: list[dict[str, np.ndarray]] = []
@@ -108,7 +109,8 @@ class ShardAccumulator:
         runs = Runs.of(events, self.places.context_p[events.token_e])
         fine_e = fine_bins(events.value_e)
         self._add_moments(events, runs, fine_e)
-        self._masses.add(events, self.stretch.token_ids_t[events.token_e])
+        self._masses.add(events.feature_e, self.stretch.token_ids_t[events.token_e], events.value_e)
+        self._add_next(runs)
         self._keep_candidates(events, runs, fine_e)
 
     def write(self, writer: ColumnWriter, prefix: str) -> None:
@@ -117,7 +119,8 @@ class ShardAccumulator:
         for name, array in self.sums.items():
             writer.array(prefix + name, array)
         writer.array(f"{prefix}l0_histogram", self._l0)
-        self._masses.write(writer, prefix)
+        self._masses.write(writer, f"{prefix}mass", MASS_ROW)
+        self._next.write(writer, f"{prefix}next", COUNT_ROW)
         self._pairs.write(writer, prefix)
         peaks, self._peaks = _joined(self._peaks), []
         recorded = {name: peaks.pop(f"recorded_{name}") for name in ("position", "value")} if peaks else {}
@@ -154,6 +157,14 @@ class ShardAccumulator:
         binned = events.feature_e * FINE_BINS + fine_e
         counts = np.bincount(binned, minlength=self.n_features * FINE_BINS)
         self.sums["fine_histogram"] += counts.reshape(self.n_features, FINE_BINS).astype(np.uint32)
+
+    def _add_next(self, runs: Runs) -> None:
+        """Count the tokens that follow the peaks, in the contexts that do not end there."""
+        after_r, context_p = runs.peak_token_r + 1, self.places.context_p
+        rows = np.flatnonzero(after_r < len(context_p))
+        rows = rows[context_p[after_r[rows]] == runs.context_r[rows]]
+        ids = self.stretch.token_ids_t[after_r[rows]]
+        self._next.add(runs.feature_r[rows], ids, np.ones(len(rows), dtype=np.float32))
 
     def _keep_candidates(self, events: Events, runs: Runs, fine_e: np.ndarray) -> None:
         places = self.places

@@ -12,15 +12,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from inference.dashboards.columns import ColumnWriter, structured
-from inference.dashboards.events import Events, sum_by_code
+from inference.dashboards.columns import ColumnWriter, RowType, structured
+from inference.dashboards.events import sum_by_code
 
 MASS_ROW = [("token", "<u4"), ("count", "<u4"), ("mass", "<f8")]
+COUNT_ROW = [("token", "<u4"), ("count", "<u4")]
 _RUN_ROW = [("code", "<i8"), ("count", "<i8"), ("mass", "<f8")]
 # Pairs of feature and token that are counted at once.
 _CELLS_AT_ONCE = 1 << 21
 # Rows of the merged run that may stay in memory.
-_LONGEST_RUN = 4_000_000
+_LONGEST_RUN = 2_000_000
 _WRITTEN_AT_ONCE = 1 << 20
 
 
@@ -32,29 +33,30 @@ class TokenMasses:
         self._merged = structured(_RUN_ROW, code=np.zeros(0), count=np.zeros(0), mass=np.zeros(0))
         self._aside: list[np.ndarray] = []
 
-    def add(self, events: Events, id_e: np.ndarray) -> None:
-        """Add activations on the token ids `id_e`."""
+    def add(self, feature_e: np.ndarray, id_e: np.ndarray, value_e: np.ndarray) -> None:
+        """Add activations, sorted by feature, on the token ids `id_e`."""
         block = max(1, _CELLS_AT_ONCE // self.d_vocab)
         fresh = []
         for first in range(0, self.n_features, block):
-            low, high = np.searchsorted(events.feature_e, [first, first + block])
+            low, high = np.searchsorted(feature_e, [first, first + block])
             own = slice(int(low), int(high))
-            code_e = (events.feature_e[own] - first).astype(np.int64) * self.d_vocab + id_e[own]
-            codes, mass, counts = sum_by_code(code_e, events.value_e[own], block * self.d_vocab)
+            code_e = (feature_e[own] - first).astype(np.int64) * self.d_vocab + id_e[own]
+            codes, mass, counts = sum_by_code(code_e, value_e[own], block * self.d_vocab)
             fresh.append(structured(_RUN_ROW, code=codes + first * self.d_vocab, count=counts, mass=mass))
         self._merged = _met([self._merged, np.concatenate(fresh)])
         if len(self._merged) > _LONGEST_RUN:
             self._set_aside()
 
-    def write(self, writer: ColumnWriter, prefix: str) -> None:
-        """Write the table `mass`, sorted by feature and token id."""
+    def write(self, writer: ColumnWriter, name: str, row_type: RowType) -> None:
+        """Write a table with some of the columns `token`, `count` and `mass`, sorted by feature and token id."""
         count_f = np.zeros(self.n_features, dtype=np.int64)
-        with writer.rows(f"{prefix}mass", MASS_ROW) as append:
+        with writer.rows(name, row_type) as append:
             for rows in self._by_features():
                 feature, token = np.divmod(rows["code"], self.d_vocab)
                 count_f += np.bincount(feature, minlength=self.n_features)
-                append(structured(MASS_ROW, token=token, count=rows["count"], mass=rows["mass"]))
-        writer.indptr(f"{prefix}mass", count_f)
+                columns = {"token": token, "count": rows["count"], "mass": rows["mass"]}
+                append(structured(row_type, **{column: columns[column] for column, _ in row_type}))
+        writer.indptr(name, count_f)
 
     def _by_features(self) -> Iterator[np.ndarray]:
         """Yield the sums of all runs, some whole features at a time."""

@@ -24,11 +24,11 @@ from inference.dashboards.places import Places
 from inference.dashboards.recording import ExampleParts, Recorded
 from inference.dashboards.results import ContextTable, DictionaryDashboard
 from inference.dashboards.token_index import TokenIndex
-from inference.dashboards.token_statistics import token_statistics
+from inference.dashboards.token_statistics import next_tokens, token_statistics
 
 N_CO_FIRING = 16
 DENSE_SHARE = 0.1
-_TABLES = ("mass", "peaks", "recorded", "bands", "hard", "random", "pairs")
+_TABLES = ("mass", "next", "peaks", "recorded", "bands", "hard", "random", "pairs")
 # Bytes of a feature on the way from the shards to the dashboard, beside its rows.
 _FEATURE_BYTES = 20_000
 # What arrays made of rows take beside the rows themselves.
@@ -116,8 +116,9 @@ def merged(
         mass = shards.tables("mass", features)
         block |= token_statistics(features, mass, block["total_f"], maximum_b, d_vocab, token_index)
         del mass
+        block |= next_tokens(features, shards.tables("next", features), d_vocab)
         block |= _co_firing(shards, features, count_f)
-        block |= examples.add(_recorded(shards, features, maximum_b), features)
+        examples.add(_recorded(shards, features, maximum_b))
         for name, rows in block.items():
             if name not in arrays:
                 arrays[name] = np.zeros((n, *rows.shape[1:]), dtype=rows.dtype)

@@ -13,7 +13,7 @@ from inference.dictionaries.dictionary import Dictionary
 from inference.language_models import LanguageModel
 
 # Raise it when partial results change their meaning: older ones are then not resumed.
-LAYOUT = 3
+LAYOUT = 4
 
 
 def facts_of(

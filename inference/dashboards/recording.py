@@ -1,4 +1,4 @@
-"""Recorded activations of the examples that were chosen, and the tokens that follow their peaks.
+"""Recorded activations of the examples that were chosen.
 
 Suffixes: X examples, S recorded activations, F features, K kept.
 """
@@ -12,9 +12,7 @@ import numpy as np
 from inference.dashboards.events import gather_ranges
 from inference.dashboards.examples import Chosen
 from inference.dashboards.results import ContextTable, Examples
-from inference.dashboards.selection import places
 
-N_NEXT_TOKENS = 8
 _LAST_FIRING_GROUP = 5
 
 
@@ -60,10 +58,9 @@ class ExampleParts:
         self._contexts = contexts
         self._parts: list[Recorded] = []
 
-    def add(self, recorded: Recorded, features: range) -> dict[str, np.ndarray]:
-        """Take the examples of the next features; return what follows their peaks."""
+    def add(self, recorded: Recorded) -> None:
+        """Take the examples of the next features."""
         self._parts.append(recorded)
-        return next_tokens(recorded.chosen, self._contexts, features)
 
     def joined(self) -> Examples:
         """Return all examples, in order of feature, group and rank."""
@@ -82,23 +79,3 @@ class ExampleParts:
             positions_s=np.concatenate([part.positions_s for part in self._parts]),
             values_s=np.concatenate([part.values_s for part in self._parts]),
         )
-
-
-def next_tokens(chosen: Chosen, contexts: ContextTable, features: range) -> dict[str, np.ndarray]:
-    """Return the token ids that most often follow the peaks of the examples where features fire, with counts."""
-    token = contexts.indptr_c[chosen.context_x] + chosen.position_x + 1
-    rows = np.flatnonzero(
-        (chosen.group_x <= _LAST_FIRING_GROUP)
-        & (chosen.value_x > 0)
-        & (token < contexts.indptr_c[chosen.context_x + 1])
-    )
-    ids = contexts.token_ids_t[token[rows]].astype(np.int64)
-    code, count = np.unique((chosen.feature_x[rows] - features.start).astype(np.int64) << 32 | ids, return_counts=True)
-    order = np.lexsort((code, -count, code >> 32))
-    feature, token_id, count = code[order] >> 32, code[order] & 0xFFFFFFFF, count[order]
-    place = places(feature)
-    keep = place < N_NEXT_TOKENS
-    found = np.full((len(features), N_NEXT_TOKENS), -1, dtype=np.int32)
-    counts = np.zeros((len(features), N_NEXT_TOKENS), dtype=np.int32)
-    found[feature[keep], place[keep]], counts[feature[keep], place[keep]] = token_id[keep], count[keep]
-    return {"next_token_ids_fk": found, "next_token_counts_fk": counts}

@@ -173,8 +173,8 @@ class DictionaryDashboard:
     peak_token_ids_fk: np.ndarray  # int32 [F, 16], by activation mass
     peak_token_counts_fk: np.ndarray  # int32, firings on that token id
     peak_token_shares_fk: np.ndarray  # float32, its share of the feature's activation mass
-    next_token_ids_fk: np.ndarray  # int32 [F, 8], what follows the peaks of the examples where the feature fires
-    next_token_counts_fk: np.ndarray  # int32, of how many examples
+    next_token_ids_fk: np.ndarray  # int32 [F, 8], what follows the peaks in contexts where the feature fires
+    next_token_counts_fk: np.ndarray  # int32, in how many contexts
     token_features: TokenFeatures
 
     # other features

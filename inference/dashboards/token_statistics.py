@@ -1,4 +1,5 @@
-"""What features do on token ids, from the masses of all shards: entropy, peak tokens, and the index of tokens.
+"""What features do on token ids, from the tables of all shards: entropy, peak tokens, what follows the peaks, and the
+index of tokens.
 
 Suffixes: B features of a block, V token ids, K kept.
 """
@@ -9,9 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from inference.dashboards.selection import places
 from inference.dashboards.token_index import TokenIndex
 
 N_PEAK_TOKENS = 16
+N_NEXT_TOKENS = 8
 _CELLS_AT_ONCE = 1 << 20
 
 
@@ -51,6 +54,31 @@ def token_statistics(
         for name, array in _reduced(mass_bv, count_bv, total_b[some]).items():
             arrays[name][some] = array
     return arrays
+
+
+def next_tokens(features: range, parts: Sequence[tuple[np.ndarray, np.ndarray]], d_vocab: int) -> dict[str, np.ndarray]:
+    """Return the token ids that most often follow the peaks of features in contexts, and in how many they do.
+
+    `parts` are `(rows a feature, rows)` of the table `next` of each shard.
+    """
+    n = len(features)
+    found = np.full((n, N_NEXT_TOKENS), -1, dtype=np.int32)
+    counts = np.zeros((n, N_NEXT_TOKENS), dtype=np.int32)
+    if not parts:
+        return {"next_token_ids_fk": found, "next_token_counts_fk": counts}
+    number = np.arange(n)
+    code = np.concatenate([np.repeat(number, own) * d_vocab + rows["token"] for own, rows in parts])
+    order = np.argsort(code, kind="stable")
+    code = code[order]
+    starts = np.flatnonzero(np.concatenate([[True], code[1:] != code[:-1]])) if len(code) else order
+    count = np.add.reduceat(np.concatenate([rows["count"] for _, rows in parts])[order].astype(np.int64), starts)
+    feature, token = np.divmod(code[starts], d_vocab)
+    order = np.lexsort((token, -count, feature))
+    feature, token, count = feature[order], token[order], count[order]
+    place = places(feature)
+    keep = place < N_NEXT_TOKENS
+    found[feature[keep], place[keep]], counts[feature[keep], place[keep]] = token[keep], count[keep]
+    return {"next_token_ids_fk": found, "next_token_counts_fk": counts}
 
 
 def _reduced(mass_bv: np.ndarray, count_bv: np.ndarray, total_b: np.ndarray) -> dict[str, np.ndarray]:

@@ -63,20 +63,3 @@ def test_a_card_shows_both_shares_of_co_firing_and_scores_of_effects(world):
         assert row.share_there == pytest.approx(both / board.firing_count_f[row.index], rel=1e-4)
     assert card.co_firing and card.encoder_neighbours and card.next_tokens
     assert card.promoted[0].z == pytest.approx(card.promoted[0].value / board.logit_deviation_f[feature], rel=1e-4)
-
-
-def test_next_tokens_are_those_behind_the_peaks_of_examples(world):
-    result = world.parts.result
-    board, contexts = result.dashboards["1-res-topk"], result.contexts
-    examples, feature = board.examples, world.busiest()
-    counts: dict[int, int] = {}
-    for row in examples.of_feature(feature):
-        if examples.group_x[row] <= 5:
-            ids = contexts.tokens(examples.context_x[row])[0]
-            behind = int(examples.peak_position_x[row]) + 1
-            if behind < len(ids):
-                counts[int(ids[behind])] = counts.get(int(ids[behind]), 0) + 1
-    expected = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:8]
-    kept = board.next_token_ids_fk[feature] >= 0
-    found = zip(board.next_token_ids_fk[feature][kept], board.next_token_counts_fk[feature][kept], strict=True)
-    assert [(int(token), int(count)) for token, count in found] == expected

@@ -82,6 +82,25 @@ def test_token_statistics_equal_brute_force(result, dense, source):
 
 
 @pytest.mark.parametrize("source", SOURCES)
+def test_next_tokens_are_those_behind_the_peaks_of_all_contexts(result, dense, source):
+    board, brute, contexts = result.dashboards[source], dense(source), result.contexts
+    for feature in range(0, board.n_features, 5):
+        counts: dict[int, int] = {}
+        for context in np.flatnonzero(brute.peak_cf[:, feature] > 0):
+            mine = brute.context_t == context
+            behind = brute.token_t[mine][brute.a_tf[mine, feature].argmax()] + 1
+            if behind < contexts.indptr_c[context + 1]:
+                token = int(contexts.token_ids_t[behind])
+                counts[token] = counts.get(token, 0) + 1
+        expected = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:8]
+        expected += [(-1, 0)] * (8 - len(expected))
+        found = zip(
+            board.next_token_ids_fk[feature].tolist(), board.next_token_counts_fk[feature].tolist(), strict=True
+        )
+        assert list(found) == expected
+
+
+@pytest.mark.parametrize("source", SOURCES)
 def test_co_firing_equals_the_dense_product(result, dense, source):
     board, fires = result.dashboards[source], (dense(source).a_tf > 0).astype(np.int64)
     both, count = fires.T @ fires, fires.sum(0)

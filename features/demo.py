@@ -102,7 +102,6 @@ def _corpus() -> Corpus:
         documents.append(NewDocument(name=source.name, path=source.path, split="train" if is_train else "test"))
     return services.corpora.add_corpus(
         name="Python source",
-        slug=CORPUS,
         documents=documents,
         description="The standard library and the packages that this installation of Facet stands on.",
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 from django.db import transaction
@@ -44,50 +47,56 @@ class NewDocument:
     metadata: Mapping[str, Any] = dataclass_field(default_factory=dict)
 
 
-@transaction.atomic
 def add_corpus(
     *,
     name: str,
     documents: Iterable[NewDocument],
-    slug: str = "",
     description: str = "",
     origin: Mapping[str, Any] | None = None,
     skips: Skipping | None = None,
 ) -> Corpus:
     """Register a corpus of texts in the order given; adding the same again returns the corpus that is there.
 
-    Documents are taken one at a time, however many there are; `skips` is asked in the end what was left out. Raises
-    InvalidInput without documents or name, NotFound for a file that cannot be read, Conflict for a corpus of the same
-    name with other documents.
+    All documents are read before the transaction begins, one at a time, however many there are: it waits neither for
+    files nor for a network. `skips` is asked in the end what was left out. Raises InvalidInput without documents or
+    name, NotFound for a file that cannot be read, Conflict for a corpus of the same name with other documents.
     """
     name = text_of(name, what="name", limit=200)
-    slug = slug or slugify(name)
-    if not slug or slug != slugify(slug) or len(slug) > 80:
-        raise InvalidInput(f"{name!r} makes no address.", "Use letters and digits in the name of a corpus.", name=name)
-    known = Corpus.objects.select_for_update().filter(slug=slug).first()
-    if known is not None:
-        if _digest(known.documents.order_by("ordinal").iterator()) != _digest(_rows(documents)):
-            raise Conflict(
-                f"There is a corpus {slug!r} with other documents.", "Choose another name for this one.", corpus=slug
-            )
-        return known
-    corpus = Corpus.objects.create(
-        slug=slug, name=name, description=storable(description), origin=storable_value(dict(origin or {}))
-    )
-    rows = _rows(documents)
-    while some := list(islice(rows, _AT_ONCE)):
-        for row in some:
-            row.corpus = corpus
-        Document.objects.bulk_create(some)
-    if not corpus.documents.exists():
-        raise InvalidInput(
-            f"The corpus {name!r} would be empty" + (f": {skips}." if skips and str(skips) else "."),
-            "Give a folder and a pattern that match some files of text.",
+    slug = corpus_slug(name)
+    with _gathered(documents) as rows, transaction.atomic():
+        known = Corpus.objects.select_for_update().filter(slug=slug).first()
+        if known is not None:
+            if _digest(known.documents.order_by("ordinal").iterator()) != _digest(rows):
+                raise Conflict(
+                    f"There is a corpus {slug!r} with other documents.",
+                    "Choose another name for this one.",
+                    corpus=slug,
+                )
+            return known
+        corpus = Corpus.objects.create(
+            slug=slug, name=name, description=storable(description), origin=storable_value(dict(origin or {}))
         )
-    if skips is not None and (skipped := skips.as_dict()):
-        corpus.skipped = storable_value(skipped)
-        corpus.save(update_fields=["skipped"])
-    return corpus
+        while some := list(islice(rows, _AT_ONCE)):
+            for row in some:
+                row.corpus = corpus
+            Document.objects.bulk_create(some)
+        if not corpus.documents.exists():
+            raise InvalidInput(
+                f"The corpus {name!r} would be empty" + (f": {skips}." if skips and str(skips) else "."),
+                "Give a folder and a pattern that match some files of text.",
+            )
+        if skips is not None and (skipped := skips.as_dict()):
+            corpus.skipped = storable_value(skipped)
+            corpus.save(update_fields=["skipped"])
+        return corpus
+
+
+def corpus_slug(name: str) -> str:
+    """Return the address that a corpus of this name has; raise InvalidInput for a name that makes none."""
+    slug = slugify(name)
+    if not slug or len(slug) > 80:
+        raise InvalidInput(f"{name!r} makes no address.", "Use letters and digits in the name of a corpus.", name=name)
+    return slug
 
 
 def split_by_name(name: str) -> str:
@@ -111,28 +120,45 @@ def chosen_corpus(slug: str) -> Corpus:
     raise NotFound("There is no corpus yet.", "Add one: python manage.py add_corpus NAME FOLDER --glob PATTERN.")
 
 
-def _rows(documents: Iterable[NewDocument]) -> Iterator[Document]:
-    return (_row(ordinal, document) for ordinal, document in enumerate(documents))
+@contextmanager
+def _gathered(documents: Iterable[NewDocument]) -> Iterator[Iterator[Document]]:
+    """Hold the rows of documents, which are read now, in a file of this machine."""
+    with TemporaryFile() as file:
+        for document in documents:
+            pickle.dump(_read(document), file)
+        n_bytes = file.tell()
+        file.seek(0)
+        yield (_row(ordinal, document) for ordinal, document in enumerate(_loaded(file, n_bytes)))
+
+
+def _loaded(file: Any, n_bytes: int) -> Iterator[NewDocument]:
+    while file.tell() < n_bytes:
+        yield pickle.load(file)
+
+
+def _read(document: NewDocument) -> NewDocument:
+    """Return a document with its whole path, its size and its digest; raise NotFound where its file cannot be read."""
+    path = Path(document.path).resolve()
+    if document.start is not None:
+        return replace(document, path=path)
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return replace(document, path=path, sha256=digest, n_bytes=path.stat().st_size)
+    except OSError as error:
+        raise NotFound(
+            f"{path} cannot be read: {error.strerror}.", "Leave it out, or make it readable.", path=str(path)
+        ) from error
 
 
 def _row(ordinal: int, document: NewDocument) -> Document:
-    path = Path(document.path).resolve()
-    sha256, n_bytes = document.sha256, document.n_bytes
-    if document.start is None:
-        try:
-            with path.open("rb") as file:
-                sha256, n_bytes = hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
-        except OSError as error:
-            raise NotFound(
-                f"{path} cannot be read: {error.strerror}.", "Leave it out, or make it readable.", path=str(path)
-            ) from error
     return Document(
         ordinal=ordinal,
         name=storable(document.name),
-        path=str(path),
+        path=str(document.path),
         split=document.split or split_by_name(document.name),
-        sha256=sha256,
-        n_bytes=n_bytes,
+        sha256=document.sha256,
+        n_bytes=document.n_bytes,
         start=document.start,
         field=document.field,
         metadata=storable_value(dict(document.metadata)),

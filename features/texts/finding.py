@@ -9,12 +9,14 @@ from pathlib import Path
 from features.services.corpora import NewDocument
 from features.texts import copies, lines
 from features.texts.skips import Skips
+from features.words import storable
 from inference.errors import NotFound
 
 # What lies beside source code and is not of it.
 _NOT_SOURCES = frozenset({"__pycache__", "node_modules", "venv", "site-packages"})
 _HEAD_BYTES = 4096
 HUB = "hub:"
+UNSTORABLE = "of a name that is not UTF-8"
 
 
 def documents_of(
@@ -48,8 +50,10 @@ def documents_in(
 ) -> Iterator[NewDocument]:
     """Yield the documents of files, named by their paths below a folder."""
     for path in files:
-        name = path.relative_to(root).as_posix()
-        if path.suffix.lower() in lines.SUFFIXES:
+        name = storable(path.relative_to(root).as_posix())
+        if not is_storable(path):
+            skips.add(name, UNSTORABLE)
+        elif path.suffix.lower() in lines.SUFFIXES:
             yield from lines.documents_of_lines(path, name, field, skips)
         elif path.suffix.lower() in copies.PARQUET:
             copied = copies.of_parquet(path, field=field, copies_at=copies_at, skips=skips)
@@ -72,7 +76,14 @@ def files_of(here: Path, glob: str) -> Iterator[Path]:
         return
     for folder, folders, files in os.walk(here):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_SOURCES)
-        yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
+        paths = (Path(folder) / name for name in sorted(files) if not name.startswith("."))
+        # Whoever opens a pipe waits for its writer.
+        yield from (path for path in paths if path.is_file())
+
+
+def is_storable(path: Path) -> bool:
+    """Tell whether Postgres can hold a path: names of files may be any bytes."""
+    return storable(str(path)) == str(path)
 
 
 def _objection(path: Path) -> str:

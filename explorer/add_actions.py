@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
@@ -13,12 +12,14 @@ from features import jobs, looks, selectors, services
 from features.holds import holding_run
 from features.results import RunCard
 from features.services.checks import may_add
+from features.services.dictionaries import place_for
 from inference.dictionaries import read_config
 from inference.dictionaries.hub import is_hub_id
-from inference.errors import InvalidInput
+from inference.errors import InvalidInput, using_paths
 
 # What is read whole in less than a few seconds is added while the visitor waits, however busy the workers are.
 AT_ONCE_BYTES = 1 << 30
+AT_ONCE_FILES = 5000
 
 
 def look_at_dictionaries(
@@ -43,6 +44,7 @@ def look_at_corpus(
     return looks.look_at_corpus(path, glob=glob, field=field, name=name)
 
 
+@using_paths()
 def add_dictionaries(
     *,
     path: str,
@@ -62,8 +64,12 @@ def add_dictionaries(
         else:
             sources = {found.path: found.source for found in look.addable}
             model = model or look.model
-    run_id = services.additions.create_dictionaries(path=path, model=model, user=user, sources=sources, release=release)
-    at_once = not any(map(is_hub_id, sources)) and _bytes_of(sources) <= AT_ONCE_BYTES
+    with transaction.atomic():
+        run_id = services.additions.create_dictionaries(
+            path=path, model=model, user=user, sources=sources, release=release
+        )
+        # Of what cannot be read, no run stays.
+        at_once = not any(map(is_hub_id, sources)) and _bytes_of(sources, model) <= AT_ONCE_BYTES
     return _begin(run_id, at_once=at_once)
 
 
@@ -91,7 +97,8 @@ def add_corpus(
     run_id = services.additions.create_corpus(
         path=path, user=user, name=name, glob=glob, field=field, limit=limit, description=description
     )
-    return _begin(run_id, at_once=not (look.is_dataset or look.n_tables) and look.n_bytes <= AT_ONCE_BYTES)
+    is_small = look.n_bytes <= AT_ONCE_BYTES and look.n_files <= AT_ONCE_FILES
+    return _begin(run_id, at_once=is_small and not (look.is_dataset or look.n_tables))
 
 
 def download(*, path: str, what: str, user: AbstractBaseUser, match: str = "", model: str = "") -> RunCard:
@@ -124,5 +131,6 @@ def _begin(run_id: int, *, at_once: bool = False) -> RunCard:
     return selectors.run(run_id)
 
 
-def _bytes_of(paths: Sequence[str] | Mapping[str, str]) -> int:
-    return sum(read_config(Path(path), digest=False).weights_path.stat().st_size for path in paths)
+def _bytes_of(paths: Iterable[str], model: str) -> int:
+    configs = (read_config(place_for(path, model=model), digest=False) for path in paths)
+    return sum(config.weights_path.stat().st_size for config in configs)

@@ -90,7 +90,7 @@ def _add_corpus(run: Run, reporter: Reporter) -> None:
         found = documents_of(path, skips=skips, field=field, limit=run.params["limit"], copies_at=copies_at)
         documents = _counted(found, reporter)
     else:
-        here = Path(path).expanduser()
+        here = Path(path)
         files = corpus_files(here, glob)
         root = here if here.is_dir() else here.parent
         documents = documents_in(_told(files, reporter), root, skips=skips, field=field, copies_at=copies_at)
@@ -137,7 +137,7 @@ def _download(run: Run, reporter: Reporter) -> None:
 def _here(path: str, reporter: Reporter) -> Path:
     """Return a path that exists as it is, and for a hub id the folder it was downloaded to."""
     if not hub.is_hub_id(path):
-        return Path(path).expanduser()
+        return Path(path)
     return hub.cached(path) or _fetch(hub.plan(path), reporter)
 
 

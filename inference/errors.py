@@ -8,6 +8,8 @@ This module imports neither torch nor Django.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -94,3 +96,23 @@ class WorkerLost(Unavailable):
     """The worker that held a live request is gone before its answer was complete."""
 
     code = "worker-lost"
+
+
+class PathRefused(InvalidInput):
+    """A path that the operating system refuses to this process."""
+
+    code = "path-refused"
+
+
+@contextmanager
+def using_paths() -> Iterator[None]:
+    """Raise PathRefused where the operating system refuses a path: for whatever uses the paths that people name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise PathRefused(
+            f"This machine refuses {str(error.filename)[:200]!r}: {error.strerror}.",
+            "Check the path, and what the account that runs Facet may do there.",
+        ) from error

@@ -7,12 +7,13 @@ from itertools import islice
 from pathlib import Path
 
 from features.models import Corpus
+from features.services.checks import path_of
 from features.services.corpora import split_by_name
 from features.texts.copies import PARQUET
-from features.texts.finding import HUB, files_of
+from features.texts.finding import HUB, UNSTORABLE, files_of, is_storable
 from features.texts.lines import SUFFIXES
-from features.words import slugify
-from inference.errors import InvalidInput, NotFound
+from features.words import slugify, storable
+from inference.errors import InvalidInput, NotFound, using_paths
 
 MAX_FILES = 200_000
 SHOWN = 12
@@ -58,17 +59,16 @@ class CorpusLook:
     known: str = ""
 
 
+@using_paths()
 def look_at_corpus(path: str, *, glob: str = "", field: str = "", name: str = "") -> CorpusLook:
     """Say which files of a folder match, or that a single file is there.
 
     Raises InvalidInput for an empty path, a pattern that is none or more than MAX_FILES, NotFound for no folder or
     no file that matches.
     """
-    path, name = path.strip(), name.strip()
-    if not path:
-        raise InvalidInput("Nothing says where to look.", "Give a folder of text files, or one file.")
+    path, name = path_of(path), name.strip()
     is_dataset = path.startswith(HUB)
-    here = Path(path).expanduser()
+    here = Path(path)
     found = [] if is_dataset else corpus_files(here, glob)
     root = here if here.is_dir() else here.parent
     looked = [_file(root, file) for file in found[:_LOOKED_INTO]]
@@ -127,7 +127,7 @@ def _kind(file: Path) -> str:
 def _file(root: Path, file: Path) -> FoundFile:
     name, kind = file.relative_to(root).as_posix(), _kind(file)
     return FoundFile(
-        name=name,
+        name=storable(name),
         n_bytes=file.stat().st_size,
         split=split_by_name(name) if kind == "text" else "by row",
         kind=kind,
@@ -136,6 +136,8 @@ def _file(root: Path, file: Path) -> FoundFile:
 
 
 def _problem(file: Path) -> str:
+    if not is_storable(file):
+        return UNSTORABLE
     try:
         with file.open("rb") as opened:
             head = opened.read(_HEAD_BYTES)

@@ -12,12 +12,13 @@ from features.looks.values import DownloadFacts, Problem
 from features.models import Dictionary, LanguageModel
 from features.origins import Origin, origin_of, same_model, stored_config
 from features.selectors.suggestions import no_model
+from features.services.checks import path_of
 from features.services.dictionaries import check_fits, layer_of, place_for, proposed_source
 from features.words import slugify
 from inference.dictionaries import DictionaryConfig, find_dictionaries, place_below, read_config
 from inference.dictionaries.config import SeveralDictionaries
 from inference.dictionaries.hub import cached, is_hub_id, plan
-from inference.errors import FacetError, InvalidInput, NotFound
+from inference.errors import FacetError, NotFound, using_paths
 
 # A look describes so many; more are counted, and a pattern chooses among them.
 MAX_DESCRIBED = 60
@@ -87,6 +88,7 @@ class DictionaryLook:
         return tuple(found for found in self.dictionaries if found.can_be_added)
 
 
+@using_paths()
 def look_at_dictionaries(path: str, *, match: str = "", model: str = "") -> DictionaryLook:
     """Say which dictionaries lie at a path or a hub id, those below it that match a pattern if there is one.
 
@@ -94,9 +96,7 @@ def look_at_dictionaries(path: str, *, match: str = "", model: str = "") -> Dict
     UnknownDictionary and what else `read_config` does where a single dictionary cannot be read, NoHub, DiskTooSmall,
     InvalidInput for an empty path, NotFound where nothing matches, and UnknownAddress for an unknown model.
     """
-    path = path.strip()
-    if not path:
-        raise InvalidInput("Nothing says where to look.", "Give a folder, a file, or a hub id such as owner/name.")
+    path = path_of(path)
     models = list(LanguageModel.objects.order_by("slug"))
     if model and model not in {row.slug for row in models}:
         raise no_model(model)
@@ -106,7 +106,7 @@ def look_at_dictionaries(path: str, *, match: str = "", model: str = "") -> Dict
             download = plan(path, several=bool(match), of=patterns_of(match))
             return _nothing(path, match, model, DownloadFacts.of(download))
     else:
-        here = Path(place_for(path, model=model)).expanduser()
+        here = Path(place_for(path, model=model))
     paths, n_found = _paths(here, match)
     described = [_describe(here, found, models, model) for found in paths[:MAX_DESCRIBED]]
     chosen = Counter(found.model for found in described if found.model).most_common(1)

@@ -11,10 +11,11 @@ from typing import Any
 
 from features.looks.values import DownloadFacts, Problem
 from features.models import LanguageModel
+from features.services.checks import path_of
 from features.words import slugify
 from inference.dictionaries.hub import cached, is_hub_id, plan
 from inference.digests import weights_of
-from inference.errors import InvalidInput, NotFound
+from inference.errors import InvalidInput, NotFound, using_paths
 from inference.hook_points import FAMILIES, Family, family_of
 
 # What a model needs of a repository, which often holds the same weights in other formats too.
@@ -66,16 +67,15 @@ class ModelLook:
     download: DownloadFacts | None = None
 
 
+@using_paths()
 def look_at_model(path: str, *, revision: str = "") -> ModelLook:
     """Say what model lies in a folder, or under a hub id.
 
     Raises InvalidInput for an empty path, NoModel for a path without one, and NoHub, DiskTooSmall.
     """
-    path = path.strip()
-    if not path:
-        raise InvalidInput("Nothing says where to look.", "Give a folder, or a hub id such as owner/name.")
+    path = path_of(path)
     slug = slugify(Path(path.partition("@")[0]).name)
-    folder = Path(path).expanduser()
+    folder = Path(path)
     if is_hub_id(path):
         wanted = f"{path}@{revision}" if revision and "@" not in path else path
         here = cached(wanted, of=FILES)
@@ -95,7 +95,8 @@ def look_at_model(path: str, *, revision: str = "") -> ModelLook:
 
 def _described(path: str, slug: str, folder: Path) -> ModelLook:
     config = _json(folder / "config.json")
-    text = {**config, **(config.get("text_config") or {})}
+    inner = config.get("text_config")
+    text = config | inner if isinstance(inner, dict) else config
     model_type = str(config.get("model_type") or "")
     family = family_of(model_type, SimpleNamespace(**text))
     weights = weights_of(folder)

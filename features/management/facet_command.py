@@ -6,7 +6,7 @@ import sys
 
 from django.core.management.base import BaseCommand
 
-from inference.errors import FacetError
+from inference.errors import FacetError, using_paths
 
 
 class FacetCommand(BaseCommand):
@@ -15,7 +15,8 @@ class FacetCommand(BaseCommand):
     def run_from_argv(self, argv: list[str]) -> None:
         """Run from the command line; `call_command` lets a FacetError through."""
         try:
-            super().run_from_argv(argv)
+            with using_paths():
+                super().run_from_argv(argv)
         except FacetError as error:
             self.stderr.write(error.cause, self.style.ERROR)
             self.stderr.write(f"  Remedy: {error.remedy}", lambda text: text)

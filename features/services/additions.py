@@ -10,8 +10,9 @@ from django.db import transaction
 from features.models import LanguageModel, Run
 from features.selectors.suggestions import no_model
 from features.services import runs
-from features.services.checks import may_add, text_of
-from features.services.dictionaries import checked_source
+from features.services.checks import may_add, path_of, text_of
+from features.services.corpora import corpus_slug
+from features.services.dictionaries import checked_release, checked_source
 from features.services.models import checked_slug
 from features.texts.copies import LIMIT
 from features.words import slugify
@@ -52,16 +53,18 @@ def create_dictionaries(
         may_add(user, place)
         if source:
             checked_source(source)
+    if release:
+        checked_release(release)
     params = {"what": "dictionaries", "path": path, "model": model, "release": release, "sources": dict(sources)}
     title = next(iter(sources)) if len(sources) == 1 else f"{len(sources)} dictionaries of {path}"
     return _create(f"Add to {model}: {title}", ("download", "read"), params, user)
 
 
 @transaction.atomic
-def create_download(*, path: str, match: str, what: str, model: str, user: AbstractBaseUser, revision: str = "") -> int:
+def create_download(*, path: str, match: str, what: str, model: str, user: AbstractBaseUser) -> int:
     """Queue a run that fetches a hub id, so that one can look at it. Raises NotAllowed, InvalidInput."""
     path = _place(path, user)
-    params = {"what": "download", "of": what, "path": path, "match": match, "model": model, "revision": revision}
+    params = {"what": "download", "of": what, "path": path, "match": match, "model": model}
     return _create(f"Download {path}", ("download",), params, user)
 
 
@@ -81,10 +84,12 @@ def create_corpus(
     `field` is the one of the text in lines of JSON and in Parquet. Raises NotAllowed, InvalidInput.
     """
     path = _place(path, user)
+    field = text_of(field or "text", what="field", limit=80)
     name = text_of(name or path.rstrip("/").rpartition("/")[2].partition(".")[0], what="name", limit=200)
+    corpus_slug(name)
     if limit is not None and not 1 <= limit <= MOST_DOCUMENTS:
         raise InvalidInput(f"{limit:,} documents cannot be copied.", f"Give 1 to {MOST_DOCUMENTS:,}.", limit=limit)
-    params = {"what": "corpus", "path": path, "name": name, "glob": glob, "field": field or "text"}
+    params = {"what": "corpus", "path": path, "name": name, "glob": glob, "field": field}
     params |= {"limit": limit or LIMIT, "description": description}
     return _create(f"Add the text {name}", ("read",), params, user)
 
@@ -94,6 +99,6 @@ def _create(title: str, phases: tuple[str, ...], params: Mapping[str, Any], user
 
 
 def _place(path: str, user: AbstractBaseUser) -> str:
-    path = text_of(path, what="path", limit=1000)
+    path = path_of(path)
     may_add(user, path)
     return path

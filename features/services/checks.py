@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,10 @@ def may_add(user: AbstractBaseUser | None, path_or_id: str) -> None:
     """
     if signed_in(user).is_staff:
         return
-    path = Path(path_or_id.rpartition("#")[0] or path_or_id).expanduser()
+    named = path_of(path_or_id)
+    whole, _, part = named.rpartition("#")
+    # A part of a file is a name; what leads on to other folders is none.
+    path = Path(whole if whole and "/" not in part else named)
     # What is not absolute may be the id of a hub.
     inside = (path.resolve().is_relative_to(folder) for folder in settings.FACET_ADD_FOLDERS)
     if not (path.is_absolute() and any(inside)):
@@ -66,6 +70,11 @@ def may_add(user: AbstractBaseUser | None, path_or_id: str) -> None:
             "This account may not make this machine read that path.",
             "Ask somebody with a staff account to add it, or to list its folder in FACET_ADD_FOLDERS.",
         )
+
+
+def path_of(value: str) -> str:
+    """Return a path or an id as it is looked for; raise InvalidInput if it is empty or too long."""
+    return os.path.expanduser(text_of(value, what="path", limit=1000))
 
 
 def existing_feature(dictionary: int, index: int) -> Dictionary:

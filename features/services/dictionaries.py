@@ -209,9 +209,14 @@ def _is_same(row: Dictionary, config: DictionaryConfig) -> bool:
     return row.sha256 == config.sha256 and row.path.partition("#")[2] == config.path.partition("#")[2]
 
 
+def checked_release(slug: str) -> str:
+    """Return the slug of a release; raise InvalidInput for what is none."""
+    if slug != slugify(slug) or len(slug) > 80:
+        raise InvalidInput(f"{slug[:100]!r} is not a slug.", f"Write it as {slugify(slug)[:80]!r}.", release=slug)
+    return slug
+
+
 def _release(slug: str, name: str) -> Release | None:
     if not slug:
         return None
-    if slug != slugify(slug) or len(slug) > 80:
-        raise InvalidInput(f"{slug[:100]!r} is not a slug.", f"Write it as {slugify(slug)[:80]!r}.", release=slug)
-    return Release.objects.get_or_create(slug=slug, defaults={"name": name or slug})[0]
+    return Release.objects.get_or_create(slug=checked_release(slug), defaults={"name": name or slug})[0]

@@ -18,7 +18,7 @@ from features.models import Corpus, Dictionary, Run, RunLine
 from features.selectors.suggestions import no_weights
 from features.services.corpora import chosen_corpus
 from features.services.shards import forgive
-from features.words import storable
+from features.words import storable, storable_value
 from inference.errors import Conflict, FacetError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def create(
         kind=kind,
         title=storable(title)[:300],
         corpus=corpus,
-        params=dict(params),
+        params=storable_value(dict(params)),
         phases=list(phases),
         created_by=user if user is not None and user.is_authenticated else None,
     )

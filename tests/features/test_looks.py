@@ -1,18 +1,23 @@
 """Dry runs and additions: what lies at a path is said without writing, and added whole or not at all."""
 
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
+from django.db import connection
 from huggingface_hub import constants
 
 from features import jobs, looks, selectors, services
 from features.models import Corpus, Dictionary, LanguageModel, Run
 from features.services.checks import may_add
-from inference.dictionaries import hub
-from inference.errors import FacetError, InvalidInput, NotAllowed, NotFound, SignInRequired
+from inference.dictionaries import find_dictionaries, hub
+from inference.errors import FacetError, InvalidInput, NotAllowed, NotFound, PathRefused, SignInRequired
 from tests.inference.dictionaries.hub_server import COMMIT, serving
 from tests.tiny import tiny_dictionary, tiny_model
 
@@ -167,7 +172,9 @@ def test_who_may_make_this_machine_read_what(staff, anybody, settings, tmp_path)
     settings.FACET_ADD_FOLDERS = [tmp_path / "open"]
     may_add(staff, "/anything")
     may_add(anybody, str(tmp_path / "open" / "sae#3"))
-    for path in (str(tmp_path), str(tmp_path / "open" / ".." / "else"), "owner/name"):
+    (tmp_path / "open" / "x#").mkdir(parents=True)
+    above = str(tmp_path / "open" / "x#" / ".." / ".." / "else")
+    for path in (str(tmp_path), str(tmp_path / "open" / ".." / "else"), above, "owner/name", "/a\0b", "~nobody-here"):
         with pytest.raises(NotAllowed):
             may_add(anybody, path)
     with pytest.raises(SignInRequired):
@@ -275,3 +282,97 @@ def test_text_that_is_none_is_pointed_out(db, tmp_path):
         "latin.txt": "not UTF-8",
     }
     assert (look.n_files, look.n_odd) == (4, 3) and not Corpus.objects.exists()
+
+
+@pytest.mark.parametrize("look", [looks.look_at_dictionaries, looks.look_at_model, looks.look_at_corpus])
+def test_whatever_is_typed_as_a_path_gets_a_cause(db, look):
+    for path in (" ", "~nobody-here/x", "/a\0b", "a" * 1001, "/" + "a" * 300, "\ud800x", "/dev/null"):
+        with pytest.raises(FacetError) as caught:
+            look(path)
+        assert caught.value.status in (404, 422) and caught.value.remedy, path
+
+
+@pytest.fixture
+def shared_folder():
+    """A folder that every account may enter, and this process as one that may not enter everywhere."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    tiny_dictionary(folder, "topk", source="1-res-open")
+    (folder / "closed" / "inner").mkdir(parents=True)
+    (folder / "closed").chmod(0o000)
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    yield folder
+    os.seteuid(user)
+    (folder / "closed").chmod(0o700)
+    shutil.rmtree(folder)
+
+
+def test_what_another_account_keeps_to_itself_is_said_and_passed_over(db, shared_folder):
+    for look in (looks.look_at_corpus, looks.look_at_model, looks.look_at_dictionaries):
+        with pytest.raises(PathRefused, match=r"closed.*Permission denied"):
+            look(str(shared_folder / "closed" / "inner"))
+    assert [path.name for path in find_dictionaries(shared_folder)] == ["1-res-open"]
+
+
+def test_a_config_that_nobody_would_write_is_looked_at(db, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": {"a": 1}, "text_config": [1], "n_layer": "four"}')
+    look = looks.look_at_model(str(tmp_path))
+    assert (look.n_layers, look.family, look.problems[0].code) == (None, "", "unsupported-model")
+
+
+def test_pipes_and_names_that_are_not_text_are_no_documents(staff, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "none")
+    (tmp_path / "a.txt").write_text("a text")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")).write_text("another text")
+    found = looks.look_at_corpus(str(tmp_path)).files
+    assert [(file.name, file.problem) for file in found] == [("caf�.txt", "of a name that is not UTF-8"), ("a.txt", "")]
+    run = added("corpus", path=str(tmp_path), name="Odd", user=staff)
+    assert run.state == "done", run.error
+    corpus = Corpus.objects.get()
+    assert list(corpus.documents.values_list("name", flat=True)) == ["a.txt"]
+    assert corpus.skipped["counts"] == {"of a name that is not UTF-8": 1}
+
+
+def test_what_cannot_be_stored_is_refused_before_it_is_queued(registered, staff, tmp_path):
+    (tmp_path / "a.txt").write_text("a text")
+    path = str(tmp_path)
+    for create, fields in (
+        ("corpus", {"name": "éé"}),
+        ("corpus", {"name": "a", "field": "f" * 81}),
+        ("dictionaries", {"model": "tiny", "sources": {path: ""}, "release": "No Slug!"}),
+    ):
+        with pytest.raises(InvalidInput):
+            getattr(services.additions, f"create_{create}")(path=path, user=staff, **fields)
+    run = services.additions.create_model(path=path, user=staff, name="fresh", description="nul \0, alone \ud800")
+    assert Run.objects.get(id=run).params["description"] == "nul ␀, alone �"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_text_that_is_being_read_can_be_cancelled(tmp_path, monkeypatch):
+    """Reading locks nothing: who cancels does not wait for its end."""
+    monkeypatch.setattr(jobs, "REPORT_SECONDS", 0)
+    user = get_user_model().objects.create_user("ada", is_staff=True)
+    for number in range(4):
+        (tmp_path / f"{number}.txt").write_text(f"text {number}")
+    run = services.additions.create_corpus(path=str(tmp_path), name="Long", user=user)
+    seen = []
+
+    def cancel() -> None:
+        try:
+            seen.append(Run.objects.get(id=run).done)
+            services.runs.cancel(run=run)
+        finally:
+            connection.close()
+
+    def watch(progress, rate) -> None:
+        if progress.done == 2:
+            thread = Thread(target=cancel, daemon=True)
+            thread.start()
+            thread.join(20)
+            assert not thread.is_alive(), "the run was locked while its text was read"
+
+    jobs.work(run, watch=watch)
+    assert seen == [1]
+    assert Run.objects.get(id=run).state == "cancelled" and not Corpus.objects.exists()

@@ -91,6 +91,8 @@ FORMATS: dict[str, ModuleType] = {
 MAX_DEPTH = 5
 MAX_ENTRIES = 20_000
 MAX_SUGGESTIONS = 20
+# A config is anybody's JSON: a list where a number should be can fail anywhere.
+_ODD_VALUES = (TypeError, ValueError, AttributeError, LookupError, OverflowError)
 
 
 def read_config(path: str | Path, *, digest: bool = True) -> DictionaryConfig:
@@ -125,15 +127,14 @@ def _read(module: ModuleType, place: Place) -> DictionaryConfig:
     try:
         _check_part(place, _parts(module, place))
         return module.read_config(place)
-    except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
-        # A config is anybody's JSON: a list where a number should be can fail anywhere.
+    except _ODD_VALUES as error:
         raise damaged(place.path, f"its config has a value that it cannot have ({error})") from error
 
 
 def find_dictionaries(folder: Path) -> Iterator[Path]:
     """Yield the folders and files under a folder that hold a dictionary, in order of their paths.
 
-    A file that cannot be read is passed over: it is for `read_config` to say why.
+    A file that cannot be read is passed over: it is for `read_config` to say why. So is a folder below the one named.
     """
     if not folder.is_dir():
         return
@@ -141,7 +142,13 @@ def find_dictionaries(folder: Path) -> Iterator[Path]:
     waiting = [(folder, 0)]
     while waiting and entries < MAX_ENTRIES:
         here, depth = waiting.pop(0)
-        children = sorted(here.iterdir())
+        try:
+            children = sorted(here.iterdir())
+            folders = [child for child in children if child.is_dir() and not child.name.startswith(".")]
+        except OSError:
+            if depth == 0:
+                raise
+            continue
         entries += len(children)
         if found := _dictionaries_at(here):
             yield from found
@@ -149,7 +156,7 @@ def find_dictionaries(folder: Path) -> Iterator[Path]:
         files = (child for child in children if child.suffix in SUFFIXES and child.is_file())
         yield from (found for child in files for found in _dictionaries_at(child))
         if depth < MAX_DEPTH:
-            waiting += [(child, depth + 1) for child in children if child.is_dir() and not child.name.startswith(".")]
+            waiting += [(child, depth + 1) for child in folders]
 
 
 def place_below(found: Path, here: Path) -> str:
@@ -170,7 +177,7 @@ def _dictionaries_at(path: Path) -> list[Path]:
     try:
         module = next((module for module in FORMATS.values() if module.detect(place).fits), None)
         return [] if module is None else [Path(f"{path}#{part}") for part in _parts(module, place)] or [path]
-    except FacetError:
+    except (FacetError, OSError, *_ODD_VALUES):
         return []
 
 

@@ -32,6 +32,8 @@ def label(request: HttpRequest, model: str, source: str, index: int, body: schem
             author=caller(request).get_username(),
             created_at=row.created_at,
             votes=row.votes,
+            my_vote=row.votes_cast.filter(user=caller(request)).values_list("value", flat=True).first() or 0,
+            mine=True,
         ),
     )
 

@@ -16,6 +16,7 @@ from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 from ninja.security import HttpBearer, SessionAuth
 
+from features.words import storable
 from inference.errors import SignInRequired
 
 SALT = "facet.api.token"
@@ -46,7 +47,7 @@ def token_for(username: str, password: str) -> str:
     Raises:
         SignInRequired: where they do not fit together.
     """
-    user = authenticate(username=username, password=password)
+    user = authenticate(username=storable(username), password=storable(password))
     if user is None:
         raise SignInRequired("The name and the password do not fit together.", "Check both, or ask for a new password.")
     return make_token(user)

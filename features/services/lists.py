@@ -9,13 +9,13 @@ from django.utils import timezone
 
 from features.models import FeatureList, ListMember
 from features.services.checks import existing_feature, own, signed_in, text_of
-from features.words import storable
 from inference.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 MAX_NAME = 120
+MAX_DESCRIPTION = 2000
 MAX_MEMBERS = 10_000
 
 
@@ -25,7 +25,7 @@ def create(*, name: str, user: AbstractBaseUser | None, description: str = "") -
     owner = signed_in(user)
     name = text_of(name, what="name", limit=MAX_NAME)
     row, created = FeatureList.objects.get_or_create(
-        owner=owner, name=name, defaults={"description": storable(description).strip()}
+        owner=owner, name=name, defaults={"description": _description(description)}
     )
     if not created:
         raise Conflict(f"You have a list {name!r}.", "Choose another name.", list=row.pk)
@@ -41,7 +41,7 @@ def rename(*, list: int, name: str, user: AbstractBaseUser | None, description: 
         raise Conflict(f"You have a list {name!r}.", "Choose another name.", list=row.pk)
     row.name = name
     if description is not None:
-        row.description = storable(description).strip()
+        row.description = _description(description)
     row.save(update_fields=["name", "description", "updated_at"])
     return row
 
@@ -86,6 +86,10 @@ def _own_list(list_id: int, user: AbstractBaseUser | None) -> FeatureList:
         )
     own(user, row.owner_id, "list")
     return row
+
+
+def _description(text: str) -> str:
+    return text_of(text, what="description", limit=MAX_DESCRIPTION) if text.strip() else ""
 
 
 def _touch(row: FeatureList) -> None:

@@ -229,6 +229,8 @@ def test_lists_are_renamed_and_emptied(world, user):
         services.lists.rename(list=row.pk, name="b", user=user)
     services.lists.rename(list=row.pk, name="c", user=user, description="d")
     assert FeatureList.objects.get(pk=row.pk).name == "c"
+    with pytest.raises(InvalidInput, match="2,001"):
+        services.lists.rename(list=row.pk, name="c", user=user, description="d" * 2001)
     services.lists.add_member(list=row.pk, dictionary=dictionary, index=1, user=user)
     for _ in range(2):
         services.lists.remove_member(list=row.pk, dictionary=dictionary, index=1, user=user)

@@ -101,7 +101,12 @@ def test_labels_votes_and_comments(world, user, stranger):
     ada, bob = Api(user), Api(stranger)
     status, label = ada("POST", f"{FEATURE}/explanations", {"text": "dates"})
     assert (status, label["text"], label["author"]) == (201, "dates", "ada")
-    assert ada("POST", f"{FEATURE}/explanations", {"text": "dates"})[1]["id"] == label["id"]
+    assert label["mine"] and label["my_vote"] == 0
+    vote = f"/api/v1/explanations/{label['id']}/vote"
+    ada("POST", vote, {"value": -1})
+    again = ada("POST", f"{FEATURE}/explanations", {"text": "dates"})[1]
+    assert again["id"] == label["id"] and (again["votes"], again["my_vote"]) == (-1, -1)
+    ada("POST", vote, {"value": 0})
     assert bob("POST", f"/api/v1/explanations/{label['id']}/vote", {"value": 1}) == (200, {"votes": 1})
     assert bob("POST", f"/api/v1/explanations/{label['id']}/vote", {"value": 2})[0] == 422
     _, card = bob("GET", FEATURE)
@@ -138,6 +143,7 @@ def test_lists(world, user, stranger):
 def test_a_token_is_given_for_a_password_and_ends_with_it(world, user):
     visitor = Api()
     assert visitor("POST", "/api/v1/token", {"username": "ada", "password": "wrong"})[0] == 401
+    assert visitor("POST", "/api/v1/token", {"username": "a\0da", "password": "\ud800"})[0] == 401
     status, answer = visitor("POST", "/api/v1/token", {"username": "ada", "password": PASSWORD})
     assert status == 200
     header = {"Authorization": f"Bearer {answer['token']}"}

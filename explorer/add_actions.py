@@ -10,7 +10,7 @@ from django.db import transaction
 from explorer.run_actions import send
 from features import jobs, looks, selectors, services
 from features.holds import holding_run
-from features.results import RunCard
+from features.run_results import RunCard
 from features.services.checks import may_add
 from features.services.dictionaries import place_for
 from inference.dictionaries import read_config

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.utils.safestring import SafeString, mark_safe
@@ -94,6 +94,22 @@ def logit_chart(histogram: Histogram) -> Chart:
 def density_chart(histogram: Histogram) -> Chart:
     """Draw how many features of a dictionary have each density."""
     return _chart(histogram, "densities", lambda value: "neutral")
+
+
+def error_chart(histogram: Histogram) -> Chart:
+    """Draw how many tokens a dictionary misses by how much, on a linear axis of counts."""
+    chart = _chart(histogram, "errors", lambda value: "neutral")
+    return replace(chart, bars=tuple(replace(bar, height=bar.linear_height) for bar in chart.bars))
+
+
+def median_of(histogram: Histogram) -> float:
+    """Return where half of what a histogram counts lies below, inside its bin in proportion."""
+    half, below = sum(histogram.counts) / 2, 0
+    for (low, high), count in zip(_bins(histogram), histogram.counts, strict=True):
+        if count and below + count >= half:
+            return low + (high - low) * (half - below) / count
+        below += count
+    return 0.0
 
 
 def density_figure(histogram: Histogram) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from explorer.ramps import activation_level
-from features.results import ModelCard, RunCard, SourceCard
+from features.results import ModelCard, SourceCard
+from features.run_results import RunCard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,12 +24,12 @@ from features.results import (
     ModelCard,
     Neighbour,
     Page,
-    RunCard,
     SearchResults,
     SearchTotals,
     SourceCard,
     TokenEffect,
 )
+from features.run_results import RunCard
 from inference.dashboards.results import BANDS
 
 MOMENT = datetime(2026, 11, 1, 9, 30, tzinfo=UTC)
@@ -320,6 +320,12 @@ def search_results() -> SearchResults:
 
 def page_of_rows() -> Page[FeatureRow]:
     return Page(rows=feature_rows(count=12), number=1, n_pages=41, total=2048)
+
+
+def errors() -> Histogram:
+    """Return tokens by relative error, most of them near a quarter."""
+    counts = tuple(int(52_000 * math.exp(-(((i - 24) / 9) ** 2)) + 40 * (i > 40)) for i in range(70))
+    return Histogram(edges=tuple(i / 100 for i in range(71)), counts=counts)
 
 
 def densities() -> Histogram:

@@ -14,7 +14,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from explorer import asks, live
 from explorer.live.events import KEEP_ALIVE_SECONDS
 from features import selectors, services
-from features.results import RunCard
+from features.run_results import RunCard
 
 POLL_SECONDS = 1.0
 log = structlog.get_logger(__name__)

@@ -8,19 +8,24 @@ from html import escape
 from django.utils.safestring import SafeString, mark_safe
 
 from explorer.figures import compact
-from features.shard_results import ShardCard
+from features.run_results import ShardCard
 
 COLUMNS = 48
 CELL, STEP = 10, 12
+# Pixels of a unit, where there is room.
+SCALE = 1.16
 
 
 def shard_cells(shards: Sequence[ShardCard]) -> SafeString:
     """Draw the shards in order, each with what it is as its title."""
-    columns = COLUMNS if len(shards) > COLUMNS // 2 else COLUMNS // 2
+    columns = min(COLUMNS, len(shards))
     rows = -(-len(shards) // columns)
     cells = "".join(_cell(shard, place % columns, place // columns) for place, shard in enumerate(shards))
     width, height = columns * STEP - STEP + CELL + 2, rows * STEP - STEP + CELL + 2
-    return mark_safe(f'<svg class="shard-cells" viewBox="-1 -1 {width} {height}" aria-hidden="true">{cells}</svg>')
+    return mark_safe(
+        f'<svg class="shard-cells" viewBox="-1 -1 {width} {height}" width="{round(SCALE * width)}"'
+        f' aria-hidden="true">{cells}</svg>'
+    )
 
 
 def _cell(shard: ShardCard, column: int, row: int) -> str:

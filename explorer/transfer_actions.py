@@ -9,7 +9,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse
 from explorer.run_actions import send
 from features import selectors, services
 from features.exports import pages
-from features.results import RunCard
+from features.run_results import RunCard
 from features.services.checks import may_add
 
 

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from features.fidelity import Fidelity
 from features.origins import Origin
-from features.shard_results import Shards
 from inference.attention_outputs import untraceable
 from inference.dictionaries.config import has_directions
 
@@ -339,12 +338,17 @@ class SourceFilters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcePage:
-    """A dictionary and one page of its features. `densities` counts its live features by density, on a log axis."""
+    """A dictionary and one page of its features.
+
+    `densities` counts its live features by density, on a log axis; `errors` the tokens of the build by the length of
+    what it misses, as a share of what it should have given: the last bin takes all from its edge on.
+    """
 
     source: SourceCard
     filters: SourceFilters
     features: Page[FeatureRow]
     densities: Histogram | None
+    errors: Histogram | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -463,37 +467,3 @@ class SearchResults:
     promoted_tokens: tuple[FeatureRow, ...]
     contexts: tuple[ContextHit, ...]
     totals: SearchTotals = SearchTotals()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunCard:
-    """A long job. `rate` is in units per second, `eta_seconds` None when unknown; `links` are pages of its result.
-
-    `shards` are the parts of a build, once they are planned; lists of runs go without.
-    """
-
-    id: int
-    kind: str
-    title: str
-    state: str
-    phase: str
-    phases: tuple[str, ...]
-    done: int
-    total: int
-    unit: str
-    rate: float | None
-    eta_seconds: float | None
-    started_at: datetime | None
-    finished_at: datetime | None
-    created_at: datetime
-    error: str = ""
-    remedy: str = ""
-    log: tuple[str, ...] = ()
-    links: tuple[str, ...] = ()
-    can_cancel: bool = False
-    can_resume: bool = False
-    shards: Shards | None = None
-
-    @property
-    def url(self) -> str:
-        return f"/runs/{self.id}"

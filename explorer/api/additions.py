@@ -11,7 +11,7 @@ from explorer.api.auth import SIGNED_IN, caller
 from features import selectors
 from features.corpus_results import CorpusCard, CorpusPage
 from features.looks import CorpusLook, DictionaryLook, ModelLook
-from features.results import RunCard
+from features.run_results import RunCard
 
 router = Router(tags=["additions"])
 

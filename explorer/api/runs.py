@@ -18,7 +18,7 @@ from explorer.live.sse import event_stream, frame, opening
 from explorer.run_actions import cancel_run, create_build, create_evaluation, resume_run, states
 from features import estimates, selectors
 from features.estimates import Estimate
-from features.results import RunCard
+from features.run_results import RunCard
 
 router = Router(tags=["runs"])
 

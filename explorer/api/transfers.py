@@ -9,7 +9,7 @@ from ninja import Field, Router, Schema, Status
 
 from explorer import transfer_actions
 from explorer.api.auth import SIGNED_IN, caller, reader
-from features.results import RunCard
+from features.run_results import RunCard
 
 router = Router(tags=["transfers"])
 

@@ -28,6 +28,7 @@ for _filter in (
 for _tag in (
     charts.activation_chart,
     charts.density_chart,
+    charts.error_chart,
     charts.logit_chart,
     rows_html.effect_rows,
     rows_html.example,

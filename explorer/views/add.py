@@ -13,7 +13,7 @@ from explorer import add_actions, asks
 from explorer.run_actions import ACTIVE
 from explorer.views.runs import whole_number
 from features import selectors
-from features.results import RunCard
+from features.run_results import RunCard
 from features.services.checks import signed_in
 from inference.errors import FacetError, InvalidInput
 

@@ -67,6 +67,8 @@ def _source(request: HttpRequest) -> HttpResponse:
         "sorts": sources.sort_links(card.url, filters),
         **sources.page_links(card.url, filters, 1, 41),
         "densities": patterns.densities(),
+        "errors": patterns.errors(),
+        "median_error": charts.median_of(patterns.errors()),
         "figure": charts.density_figure(patterns.densities()),
         "dead_share": 14 / 2048,
         "states": sources.STATES,

@@ -17,7 +17,8 @@ from explorer.live.sse import COMMENT, event_stream, frame, opening
 from explorer.live_values import RunsView, RunView
 from explorer.run_actions import ACTIVE, cancel_run, create_build, create_evaluation, resume_run, states
 from features import estimates, selectors
-from features.results import ModelPage, RunCard
+from features.results import ModelPage
+from features.run_results import RunCard
 from features.services.runs import CONTEXT_SIZE, N_TOKENS
 from inference.errors import FacetError, InvalidInput, SignInRequired
 

@@ -52,6 +52,8 @@ def source(request: HttpRequest, model: str, source: str) -> HttpResponse:
         return render(request, "_source_list.html", context)
     context |= {
         "densities": page.densities,
+        "errors": page.errors,
+        "median_error": charts.median_of(page.errors) if page.errors else None,
         "figure": charts.density_figure(page.densities) if page.densities else None,
         "corpora": selectors.corpora() if request.user.is_authenticated else (),
         "dead_share": (page.source.dead or 0) / page.source.n_features,

@@ -10,7 +10,7 @@ from rich.progress import Progress as Bars
 
 from features import selectors, services
 from features.holds import at_work
-from features.results import RunCard
+from features.run_results import RunCard
 from inference.errors import Conflict, FacetError
 
 

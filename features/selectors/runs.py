@@ -10,8 +10,7 @@ from typing import Any
 from django.utils import timezone
 
 from features.models import Run, RunLine, Shard
-from features.results import RunCard
-from features.shard_results import ShardCard, ShardFailure, Shards, WorkerPart
+from features.run_results import RunCard, ShardCard, ShardFailure, Shards, WorkerPart
 from inference.errors import NotFound
 
 LOG_LINES = 200

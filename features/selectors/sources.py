@@ -41,6 +41,8 @@ WHERE m.slug = %s AND d.source = %s
 """
 MAX_REMEMBERED = 1024
 _dictionaries: dict[tuple[str, str], tuple[tuple[object, ...], Dictionary]] = {}
+# Hundredths of relative error that are drawn though no token has so much.
+ERROR_BINS_SHOWN = 50
 _ALL = SourceFilters(sort="", page=1, per_page=1)
 
 
@@ -109,6 +111,7 @@ def source_page(model: str, source: str, filters: SourceFilters | None = None) -
         filters=replace(filters, page=number),
         features=Page(rows=rows_of(dictionary, listed), number=number, n_pages=n_pages, total=total),
         densities=density_histogram(dictionary),
+        errors=error_histogram(dictionary),
     )
 
 
@@ -204,6 +207,17 @@ def density_histogram(dictionary: Dictionary) -> Histogram | None:
     return Histogram(
         edges=tuple(10 ** (bin_ / per_decade) for bin_ in bins), counts=tuple(counted["counts"]), log_x=True
     )
+
+
+def error_histogram(dictionary: Dictionary) -> Histogram | None:
+    """Return the tokens of the build by relative error, in bins that end the axis where the last token is."""
+    counts = dictionary.stats.get("error_histogram") or []
+    if not any(counts):
+        return None
+    last = len(counts)
+    while last > ERROR_BINS_SHOWN and not any(counts[last - 10 : last]):
+        last -= 10
+    return Histogram(edges=tuple(bin_ / len(counts) for bin_ in range(last + 1)), counts=tuple(counts[:last]))
 
 
 def as_source_card(dictionary: Dictionary, running: ActiveRuns) -> SourceCard:

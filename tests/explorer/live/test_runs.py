@@ -17,7 +17,7 @@ from explorer import run_actions
 from features import services
 from features.loading import read_model
 from features.models import Dictionary, Feature, Run
-from features.results import RunCard
+from features.run_results import RunCard
 from features.selectors import run as run_card
 from features.services.corpora import NewDocument
 from tests.explorer.live.test_http import Client, events_of

@@ -1,4 +1,4 @@
-"""What pages and the API show of the parts of a shared run, and of the workers that share it."""
+"""What pages and the API show of runs: the run, its shards, and the workers that share them."""
 
 from __future__ import annotations
 
@@ -59,3 +59,37 @@ class Shards:
         """Everything that went wrong, in order of time."""
         every = [(shard, failure) for shard in self.shards for failure in shard.failures]
         return tuple(sorted(every, key=lambda pair: pair[1].at))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCard:
+    """A long job. `rate` is in units per second, `eta_seconds` None when unknown; `links` are pages of its result.
+
+    `shards` are the parts of a build, once they are planned; lists of runs go without.
+    """
+
+    id: int
+    kind: str
+    title: str
+    state: str
+    phase: str
+    phases: tuple[str, ...]
+    done: int
+    total: int
+    unit: str
+    rate: float | None
+    eta_seconds: float | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    created_at: datetime
+    error: str = ""
+    remedy: str = ""
+    log: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    can_cancel: bool = False
+    can_resume: bool = False
+    shards: Shards | None = None
+
+    @property
+    def url(self) -> str:
+        return f"/runs/{self.id}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from inference.explanations.evidence import WINDOW_START, Evidence, Shares, is_blank
 
@@ -20,6 +21,7 @@ _ONE, _FAMILY, _CLASS, _FEW, _PLACE, _SAYS = 0.5, 0.6, 0.65, 0.5, 0.55, 0.4
 _STANDS_OUT, _TIMES, _OFTEN = 0.35, 4, 0.33
 # Examples from which on a common position in the window is no chance.
 _MANY = 15
+_SHORTEST_AFFIX = 2
 
 # Families of tokens of which a label names the kind.
 FAMILIES: dict[str, frozenset[str]] = {
@@ -58,6 +60,18 @@ CLASSES: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("capitalised words", lambda word: len(word) > 1 and word[0].isupper() and word[1:].islower()),
     ("names with underscores", lambda word: "_" in word),
 )
+
+_FAMILIES_OF: dict[str, list[str]] = {}
+for _name, _members in FAMILIES.items():
+    for _member in _members:
+        _FAMILIES_OF.setdefault(_member, []).append(_name)
+
+
+@lru_cache(1 << 16)
+def _classes_of(word: str) -> frozenset[str]:
+    """Return the names of the classes to which a word belongs."""
+    return frozenset(name for name, belongs in CLASSES if belongs(word))
+
 
 _LINES = {
     "#": "in comments",
@@ -119,9 +133,10 @@ def _what(evidence: Evidence) -> tuple[str, str]:
     family, members = _best_family(peaks)
     if members:
         return f"{family}: {_quoted(members[:3])}", "family"
-    for name, belongs in CLASSES:
-        members = [pair for pair in peaks if pair[0] and belongs(pair[0])]
-        if sum(share for _, share in members) >= _CLASS:
+    classes = [(pair, _classes_of(pair[0])) for pair in peaks if pair[0]]
+    for name, _ in CLASSES:
+        members = [pair for pair, belongs_to in classes if name in belongs_to]
+        if members and sum(share for _, share in members) >= _CLASS:
             shown = [text for text, _ in members if not is_blank(text)][:3]
             return (f"{name}: {_quoted(shown)}" if shown else name), "class"
     if affix := _common_affix(peaks):
@@ -171,19 +186,30 @@ def _position(evidence: Evidence) -> str:
 
 def _best_family(peaks: Shares) -> tuple[str, list[str]]:
     """Return the family that holds most of the peaks and its members among them, none where it holds too few."""
-    members = {name: [pair for pair in peaks if pair[0] in family] for name, family in FAMILIES.items()}
-    name = max(members, key=lambda name: sum(share for _, share in members[name]))
+    members: dict[str, list[tuple[str, float]]] = {}
+    for pair in peaks:
+        for name in _FAMILIES_OF.get(pair[0], ()):
+            members.setdefault(name, []).append(pair)
+    if not members:
+        return "", []
+    # Of equal ones the first in the table.
+    name = max(
+        (name for name in FAMILIES if name in members), key=lambda name: sum(share for _, share in members[name])
+    )
     enough = sum(share for _, share in members[name]) >= _FAMILY and len(members[name]) > 1
     return name, _texts(members[name]) if enough else []
 
 
 def _common_affix(peaks: Shares) -> str:
     """Return a phrase for the ending or the beginning of at least two letters that most peaks share."""
+    peaks = tuple((text, share) for text, share in peaks if len(text) > _SHORTEST_AFFIX and text.isalpha())
+    if len(peaks) < 3 or sum(share for _, share in peaks) < _CLASS - 1e-6:
+        return ""
     for phrase, piece in (("words that end in", lambda w, n: w[-n:]), ("words that begin with", lambda w, n: w[:n])):
-        for length in (5, 4, 3, 2):
+        for length in range(5, _SHORTEST_AFFIX - 1, -1):
             found: dict[str, list[float]] = {}
             for text, share in peaks:
-                if len(text) > length and text.isalpha():
+                if len(text) > length:
                     found.setdefault(piece(text, length).lower(), []).append(share)
             for affix, shares in found.items():
                 if sum(shares) >= _CLASS and len(shares) >= 3:

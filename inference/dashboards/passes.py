@@ -80,6 +80,7 @@ class Pass:
     ) -> None:
         check(model, dictionaries)
         allocator.bound()
+        allocator.give_back()  # what earlier work left is not what this pass stands on
         self.model, self.dictionaries, self.documents = model, dictionaries, documents
         self.batch_tokens, self.precision = batch_tokens, precision
         self.clock = Clock()

@@ -11,6 +11,7 @@ from inference.dashboards.contexts import ContextIndex
 from inference.dashboards.geometry import logit_path
 from inference.dictionaries.dictionary import Dictionary
 from inference.language_models import LanguageModel
+from kernels.affine import onednn_is_faster
 
 # Raise it when partial results change their meaning: older ones are then not resumed.
 LAYOUT = 4
@@ -81,7 +82,7 @@ def provenance_of(
 
 
 def _device(model: LanguageModel) -> str:
-    """Return what computes: digits differ between kinds of GPUs, and between instruction sets of CPUs."""
+    """Return what computes: digits differ between kinds of GPUs, instruction sets of CPUs, and libraries."""
     if model.device.type == "cpu":
-        return f"cpu, {torch.backends.cpu.get_cpu_capability()}"
+        return f"cpu, {torch.backends.cpu.get_cpu_capability()}, {'oneDNN' if onednn_is_faster() else 'MKL'}"
     return f"{model.device.type}, {torch.cuda.get_device_name(model.device)}"

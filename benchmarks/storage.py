@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Result
-from benchmarks.synthetic import Deployment, open_deployment
+from benchmarks.synthetic import Deployment, examples_of, open_deployment
 
 AIM = 0.1
 KINDS = ("features", "activations", "explanations")
@@ -29,10 +29,11 @@ def run() -> list[Result]:
     ours = _stored(deployment, key)
     total = sum(ours.values())
     packed, plain, examples = _exported(*url.strip("/").split("/"))
+    n_examples = sum(map(len, examples_of(key)))
     details = deployment.details() | {
         "bytes_per_feature": {name: round(size / n_features, 1) for name, size in ours.items()},
-        "bytes_per_example": round(ours["examples"] / max(_rows(f"features_example_{key}"), 1), 1),
-        "examples_of_the_dictionary": _rows(f"features_example_{key}"),
+        "bytes_per_example": round(ours["examples"] / max(n_examples, 1), 1),
+        "examples_of_the_dictionary": n_examples,
         "of_which_the_peer_keeps": examples,
     }
     results = [
@@ -87,14 +88,6 @@ def _bytes(table: str) -> int:
 
     with connection.cursor() as cursor:
         cursor.execute("SELECT coalesce(pg_total_relation_size(to_regclass(%s)), 0)", [table])
-        return cursor.fetchone()[0]
-
-
-def _rows(table: str) -> int:
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT count(*) FROM {table}")
         return cursor.fetchone()[0]
 
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from features.packed_examples import StoredExample
 
 AIM_FEATURES = 1_000_000
 
@@ -35,6 +39,16 @@ class Deployment:
         }
 
 
+def examples_of(dictionary: int, n: int | None = None) -> Iterator[list[StoredExample]]:
+    """Yield the examples of the first n features of a dictionary (id) that have any, or of all."""
+    from features import packed_examples
+    from features.models import Example
+
+    rows = Example.objects.filter(dictionary_id=dictionary).order_by("index").values_list("top_contexts", "packed")[:n]
+    for row in rows.iterator(chunk_size=1000):
+        yield packed_examples.unpack(*row)
+
+
 def open_deployment() -> Deployment | None:
     """Set Django up and return the synthetic deployment; without one say how to make it, and return None."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "explorer.settings")
@@ -55,7 +69,9 @@ def open_deployment() -> Deployment | None:
             "SELECT coalesce(sum(reltuples), 0)::bigint FROM pg_class WHERE relname = ANY(%s)",
             [[f"features_example_{key}" for _, key, _ in dictionaries]],
         )
-        [examples] = cursor.fetchone()
+        [with_examples] = cursor.fetchone()
+    # A synthetic deployment gives every feature that fires as many.
+    examples = with_examples * max(map(len, examples_of(dictionaries[0][1], 1)), default=0)
     return Deployment(
         dictionaries=dictionaries,
         features=sum(n_features for _, _, n_features in dictionaries),

@@ -1,26 +1,36 @@
-"""Rows of the partitioned tables, made from the arrays of a pass.
+"""Columns of the partitioned tables, made from the arrays of a pass or an import, a chunk of rows at a time.
 
-Suffixes as in inference.dashboards.results: F features, K kept entries, X examples, C contexts, T tokens.
+A chunk is what `partitions.fill` writes: the encoded columns after the key, in the order of the names here. Suffixes as
+in inference.dashboards.results: F features, K kept entries, X examples, C contexts, T tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from features import binary_copy, packed_examples, packed_features, packed_tokens
 from features.words import storable
 from inference import packing
-from inference.dashboards.results import ContextTable, DictionaryDashboard
+from inference.dashboards.results import ContextTable, DictionaryDashboard, Examples
 from inference.dashboards.token_features import TokenFeatures
+from inference.packing import Lists
 
 CHUNK = 4096
 FOLD_RADIUS = 16
 _OUTSIDE = np.uint64(1 << 40)
 _FOLD_PRIME = np.uint64(0x100000001B3)
+Chunk = Sequence[binary_copy.Column]
+# The arrays of Examples that have an entry for each.
+OF_EXAMPLES = ("feature_x", "group_x", "rank_x", "context_x", "peak_position_x", "peak_value_x", "split_x")
 
 CONTEXT_COLUMNS = ("ordinal", "document", "line", "duplicate_of", "n_similar", "is_test", "text", "token_ids", "spans")
+EXAMPLE_COLUMNS = ("index", "top_contexts", "packed")
+TOKEN_FEATURE_COLUMNS = ("block", "packed")
 
 # Column of a feature: array of the dashboard, by feature.
 _SCALARS = {
@@ -37,130 +47,185 @@ _SCALARS = {
     "logit_skewness": "logit_skewness_f",
     "logit_kurtosis": "logit_kurtosis_f",
 }
-_ARRAYS = {
+_BINS = {
     "band_counts": "band_count_fb",
     "histogram": "log_histogram_fb",
     "logit_histogram": "logit_histogram_fb",
 }
 # Ids, with what is paired with them; padding is -1.
 _PAIRED = (
-    (
-        ("peak_token_ids", "peak_token_ids_fk"),
-        ("peak_token_counts", "peak_token_counts_fk"),
-        ("peak_token_shares", "peak_token_shares_fk"),
-    ),
-    (("next_token_ids", "next_token_ids_fk"), ("next_token_counts", "next_token_counts_fk")),
-    (("promoted_ids", "promoted_ids_fk"), ("promoted_values", "promoted_values_fk")),
-    (("suppressed_ids", "suppressed_ids_fk"), ("suppressed_values", "suppressed_values_fk")),
-    (("co_firing_ids", "co_firing_ids_fk"), ("co_firing_jaccards", "co_firing_jaccards_fk")),
-    (
-        ("decoder_neighbour_ids", "decoder_neighbour_ids_fk"),
-        ("decoder_neighbour_cosines", "decoder_neighbour_cosines_fk"),
-    ),
-    (
-        ("encoder_neighbour_ids", "encoder_neighbour_ids_fk"),
-        ("encoder_neighbour_cosines", "encoder_neighbour_cosines_fk"),
-    ),
+    ("peak_token_ids", "peak_token_counts", "peak_token_shares"),
+    ("next_token_ids", "next_token_counts"),
+    ("promoted_ids", "promoted_values"),
+    ("suppressed_ids", "suppressed_values"),
+    ("co_firing_ids", "co_firing_jaccards"),
+    ("decoder_neighbour_ids", "decoder_neighbour_cosines"),
+    ("encoder_neighbour_ids", "encoder_neighbour_cosines"),
 )
+# What is known of a feature, for whoever reads or writes all of it; stored are STORED_FEATURE_COLUMNS.
 FEATURE_COLUMNS = (
     "index",
     *_SCALARS,
     "logit_low",
     "logit_high",
-    *_ARRAYS,
-    *(column for group in _PAIRED for column, _ in group),
+    *_BINS,
+    *(column for group in _PAIRED for column in group),
 )
-EXAMPLE_COLUMNS = (
-    "index",
-    "group",
-    "rank",
-    "context",
-    "peak_position",
-    "peak_value",
-    "is_test",
-    "fold",
-    "positions",
-    "values",
-)
+_LISTS = {
+    name: np.float64 if name.endswith(("shares", "values", "jaccards", "cosines", "band_counts")) else np.int64
+    for name in (*_BINS, *(column for group in _PAIRED for column in group))
+}
+_STORED = {
+    "firing_count": binary_copy.INT8,
+    "index": binary_copy.INT4,
+    "maximum": binary_copy.FLOAT4,
+    "token_entropy": binary_copy.FLOAT4,
+    "peak_token_ids": binary_copy.INT4,
+    "peak_token_counts": binary_copy.INT4,
+    "peak_token_shares": binary_copy.FLOAT4,
+    "promoted_ids": binary_copy.INT4,
+    "promoted_values": binary_copy.FLOAT4,
+}
+STORED_FEATURE_COLUMNS = (*_STORED, "packed")
 
 
-TOKEN_FEATURE_COLUMNS = ("token_id", "occurrences", "feature_ids", "counts", "strengths")
+def context_chunk(
+    *,
+    ordinal: Sequence[int] | np.ndarray,
+    document: Sequence[int] | np.ndarray,
+    line: Sequence[int] | np.ndarray,
+    duplicate_of: Sequence[int] | np.ndarray,
+    n_similar: Sequence[int] | np.ndarray,
+    is_test: Sequence[bool] | np.ndarray,
+    text: Sequence[str],
+    token_ids: Sequence[bytes],
+    spans: Sequence[bytes],
+) -> Chunk:
+    """Return CONTEXT_COLUMNS of some contexts; ids and spans are packed, and texts storable."""
+    whole = (ordinal, document, line, duplicate_of, n_similar)
+    return [
+        *(binary_copy.numbers(np.asarray(column), binary_copy.INT4) for column in whole),
+        binary_copy.numbers(np.asarray(is_test, dtype=bool), binary_copy.BOOL),
+        binary_copy.pieces([part.encode() for part in text]),
+        binary_copy.pieces(token_ids),
+        binary_copy.pieces(spans),
+    ]
 
 
-def context_rows(contexts: ContextTable, d_vocab: int) -> Iterator[tuple[Any, ...]]:
-    """Yield CONTEXT_COLUMNS of every context."""
-    for ordinal, text in enumerate(contexts.text):
-        ids, starts, ends = contexts.tokens(ordinal)
-        yield (
-            ordinal,
-            int(contexts.document_c[ordinal]),
-            int(contexts.line_c[ordinal]),
-            int(contexts.duplicate_of_c[ordinal]),
-            int(contexts.n_similar_c[ordinal]),
-            bool(contexts.split_c[ordinal]),
-            storable(text),
-            packing.pack_tokens(ids, d_vocab),
-            packing.pack_spans(starts, ends),
+def context_rows(contexts: ContextTable, d_vocab: int) -> Iterator[Chunk]:
+    """Yield the contexts of a pass."""
+    for first in range(0, len(contexts), CHUNK):
+        span = range(first, min(first + CHUNK, len(contexts)))
+        own = slice(span.start, span.stop)
+        tokens = [contexts.tokens(ordinal) for ordinal in span]
+        yield context_chunk(
+            ordinal=np.arange(span.start, span.stop),
+            document=contexts.document_c[own],
+            line=contexts.line_c[own],
+            duplicate_of=contexts.duplicate_of_c[own],
+            n_similar=contexts.n_similar_c[own],
+            is_test=contexts.split_c[own],
+            text=[storable(contexts.text[ordinal]) for ordinal in span],
+            token_ids=[packing.pack_tokens(ids, d_vocab) for ids, _, _ in tokens],
+            spans=[packing.pack_spans(starts, ends) for _, starts, ends in tokens],
         )
 
 
-def feature_rows(dashboard: DictionaryDashboard) -> Iterator[tuple[Any, ...]]:
-    """Yield FEATURE_COLUMNS of every feature, in order of index."""
+def contexts_from(rows: Iterable[Mapping[str, Any]]) -> Iterator[Chunk]:
+    """Yield contexts that come as rows with all CONTEXT_COLUMNS."""
+    for chunk in _chunks(rows):
+        yield context_chunk(**{name: [row[name] for row in chunk] for name in CONTEXT_COLUMNS})
+
+
+def feature_chunk(index_f: np.ndarray, columns: packed_features.Columns) -> Chunk:
+    """Return STORED_FEATURE_COLUMNS of some features, given as FEATURE_COLUMNS: arrays, and Lists of what is many.
+
+    A column that is not there is zero or empty. Raises ValueError for lists of a pair that differ in length.
+    """
+    n = len(index_f)
+    known: dict[str, Any] = {name: np.zeros(n) for name in FEATURE_COLUMNS if name not in _LISTS}
+    known |= {name: Lists.empty(n, kind) for name, kind in _LISTS.items()} | dict(columns) | {"index": index_f}
+    for ids, *others in (_PAIRED[0], _PAIRED[2]):
+        if any(not np.array_equal(known[ids].lengths_r, known[name].lengths_r) for name in others):
+            raise ValueError(f"{ids} and {' and '.join(others)} are not in pairs")
+    stored = [
+        binary_copy.arrays(known[name], kind) if name in _LISTS else binary_copy.numbers(known[name], kind)
+        for name, kind in _STORED.items()
+    ]
+    return [*stored, binary_copy.pieces(packed_features.pack(known))]
+
+
+def feature_rows(dashboard: DictionaryDashboard) -> Iterator[Chunk]:
+    """Yield the features of a pass, in order of index."""
     for first in range(0, dashboard.n_features, CHUNK):
         span = slice(first, min(first + CHUNK, dashboard.n_features))
-        columns: list[Sequence[Any]] = [range(span.start, span.stop)]
-        columns += [getattr(dashboard, name)[span].tolist() for name in _SCALARS.values()]
-        columns += [dashboard.logit_edges_fe[span, 0].tolist(), dashboard.logit_edges_fe[span, -1].tolist()]
-        columns += [getattr(dashboard, name)[span].tolist() for name in _ARRAYS.values()]
+        columns: dict[str, Any] = {column: getattr(dashboard, name)[span] for column, name in _SCALARS.items()}
+        columns |= {"logit_low": dashboard.logit_edges_fe[span, 0], "logit_high": dashboard.logit_edges_fe[span, -1]}
+        for column, name in _BINS.items():
+            bins_fb = getattr(dashboard, name)[span]
+            columns[column] = Lists(
+                values_n=bins_fb.reshape(-1), lengths_r=np.full(len(bins_fb), bins_fb.shape[1], np.int64)
+            )
         for group in _PAIRED:
-            kept_f = (getattr(dashboard, group[0][1])[span] >= 0).sum(axis=1).tolist()
-            for _, name in group:
-                lists = getattr(dashboard, name)[span].tolist()
-                columns.append([entries[:kept] for entries, kept in zip(lists, kept_f, strict=True)])
-        yield from zip(*columns, strict=True)
+            kept_fk = getattr(dashboard, f"{group[0]}_fk")[span] >= 0
+            columns |= {name: Lists.padded(getattr(dashboard, f"{name}_fk")[span], kept_fk) for name in group}
+        yield feature_chunk(np.arange(span.start, span.stop), columns)
 
 
-def token_feature_rows(index: TokenFeatures) -> Iterator[tuple[Any, ...]]:
-    """Yield TOKEN_FEATURE_COLUMNS of every token id, ascending."""
-    for first in range(0, len(index), CHUNK):
-        span = slice(first, first + CHUNK)
-        kept_v = (index.feature_ids_vk[span] >= 0).sum(axis=1).tolist()
-        columns = (index.feature_ids_vk, index.counts_vk, index.strengths_vk)
-        lists = ([row[:n] for row, n in zip(column[span].tolist(), kept_v, strict=True)] for column in columns)
-        yield from zip(index.token_ids_v[span].tolist(), index.occurrences_v[span].tolist(), *lists, strict=True)
+def features_from(rows: Iterable[Mapping[str, Any]]) -> Iterator[Chunk]:
+    """Yield features that come as rows with some of FEATURE_COLUMNS."""
+    for chunk in _chunks(rows):
+        columns: dict[str, Any] = {}
+        for name in FEATURE_COLUMNS:
+            if name in _LISTS:
+                columns[name] = Lists.of([row.get(name, ()) for row in chunk], _LISTS[name])
+            else:
+                columns[name] = np.array([row.get(name, 0) for row in chunk])
+        yield feature_chunk(columns["index"], columns)
 
 
-def example_rows(dashboard: DictionaryDashboard, contexts: ContextTable) -> Iterator[tuple[Any, ...]]:
-    """Yield EXAMPLE_COLUMNS of every example, in order of feature, group and rank."""
-    examples = dashboard.examples
-    for first in range(0, len(examples), CHUNK):
-        span = slice(first, min(first + CHUNK, len(examples)))
-        bounds = examples.indptr_x[span.start : span.stop + 1].tolist()
-        positions, values = packing.pack_segments(examples.positions_s, examples.values_s, bounds)
-        yield from zip(
-            examples.feature_x[span].tolist(),
-            examples.group_x[span].tolist(),
-            examples.rank_x[span].tolist(),
-            examples.context_x[span].tolist(),
-            examples.peak_position_x[span].tolist(),
-            examples.peak_value_x[span].tolist(),
-            examples.split_x[span].astype(bool).tolist(),
-            folds(contexts, examples.context_x[span], examples.peak_position_x[span]).tolist(),
-            positions,
-            values,
-            strict=True,
+def token_feature_rows(index: TokenFeatures) -> Iterator[Chunk]:
+    """Yield what fires on every token id, in blocks of ids, ascending."""
+    block_b, packed = packed_tokens.pack(index)
+    yield [binary_copy.numbers(block_b, binary_copy.INT4), binary_copy.pieces(packed)]
+
+
+def example_rows(examples: Examples, token_ids_t: np.ndarray, indptr_c: np.ndarray) -> Iterator[Chunk]:
+    """Yield the examples of a pass or an import, a row for each feature that has some, in order of index.
+
+    `token_ids_t` and `indptr_c` are the tokens of all contexts, as in ContextTable.
+    """
+    feature_x = examples.feature_x
+    start = 0
+    while start < len(examples):
+        # Whole features: the last one that begins in this chunk is in it.
+        stop = int(np.searchsorted(feature_x, feature_x[min(start + CHUNK, len(examples)) - 1], side="right"))
+        own = slice(start, stop)
+        part = replace(
+            examples,
+            **{name: getattr(examples, name)[own] for name in OF_EXAMPLES},
+            indptr_x=examples.indptr_x[start : stop + 1],
         )
+        window_x = folds_of(token_ids_t, indptr_c, part.context_x, part.peak_position_x)
+        index_f, top_contexts, packed = packed_examples.pack(part, window_x)
+        yield [
+            binary_copy.numbers(index_f, binary_copy.INT4),
+            binary_copy.arrays(top_contexts, binary_copy.INT4),
+            binary_copy.pieces(packed),
+        ]
+        start = stop
 
 
-def folds(contexts: ContextTable, context_x: np.ndarray, peak_position_x: np.ndarray) -> np.ndarray:
-    """Return a hash of the tokens within FOLD_RADIUS of each peak, in their order: int64, equal for equal windows."""
-    return folds_of(contexts.token_ids_t, contexts.indptr_c, context_x, peak_position_x)
+def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
+    rest = iter(rows)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk
 
 
 def folds_of(
     token_ids_t: np.ndarray, indptr_c: np.ndarray, context_x: np.ndarray, peak_position_x: np.ndarray
 ) -> np.ndarray:
-    """Return the same for contexts given by their token ids end to end."""
+    """Return a hash of the tokens within FOLD_RADIUS of each peak, in their order: int64, equal for equal windows."""
     start_x = indptr_c[context_x]
     stop_x = indptr_c[context_x + 1]
     peak_x = start_x + peak_position_x.astype(np.int64)

@@ -167,7 +167,7 @@ def _examples(stored: StoredDictionary, tell: Tell) -> Iterator[Row]:
                 "context": row.context,
                 "peak_position": row.peak_position,
                 "peak_value": row.peak_value,
-                "held_out": row.is_test,
+                "held_out": stored.context(row.context).is_test,
                 "positions": row.positions,
                 "values": row.values,
             }

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
+from features import packed_examples, packed_features
 from features.models import Context, Dictionary, Document, Example, Explanation, Feature, VocabularyToken
-from features.rows import FEATURE_COLUMNS
+from features.rows import STORED_FEATURE_COLUMNS
 from features.selectors.feature_cards import NotBuilt
 from features.selectors.sources import dictionary_at
 from inference import packing
@@ -21,7 +22,7 @@ KEPT_CONTEXTS = 16_384
 
 
 class ExampleRow(NamedTuple):
-    """One stored example; positions and values are unpacked."""
+    """One stored example, as features.packed_examples.StoredExample, with its feature."""
 
     index: int
     group: int
@@ -29,7 +30,7 @@ class ExampleRow(NamedTuple):
     context: int
     peak_position: int
     peak_value: float
-    is_test: bool
+    folded: int
     positions: list[int]
     values: list[float]
 
@@ -72,21 +73,19 @@ class StoredDictionary:
         return range(0, self.row.n_features, BATCH)
 
     def features(self, first: int, size: int = BATCH) -> Iterator[dict[str, Any]]:
-        """Yield the columns of the features from `first` on, in order."""
+        """Yield FEATURE_COLUMNS of the features from `first` on, in order."""
         rows = Feature.objects.of(self.row.pk).filter(index__gte=first, index__lt=first + size)
-        yield from rows.order_by("index").values(*FEATURE_COLUMNS).iterator(chunk_size=size)
+        for row in rows.order_by("index").values(*STORED_FEATURE_COLUMNS).iterator(chunk_size=size):
+            yield row | packed_features.unpack(row.pop("packed"), row["firing_count"])
 
     def examples(self, first: int, size: int = BATCH) -> list[ExampleRow]:
         """Return the examples of the features from `first` on, by feature, group and rank; load their contexts."""
         rows = Example.objects.filter(dictionary_id=self.row.pk, index__gte=first, index__lt=first + size)
-        columns = ("index", "group", "rank", "context", "peak_position", "peak_value", "is_test", "positions", "values")
+        stored = rows.order_by("index").values_list("index", "top_contexts", "packed")
         found = [
-            ExampleRow(
-                *row[:7],
-                packing.unpack_unsigned(row[7]).tolist(),
-                packing.unpack_values(row[8]).tolist(),
-            )
-            for row in rows.order_by("index", "group", "rank").values_list(*columns).iterator(chunk_size=4096)
+            ExampleRow(index, *example)
+            for index, top_contexts, packed in stored.iterator(chunk_size=size)
+            for example in packed_examples.unpack(top_contexts, packed)
         ]
         self._load({row.context for row in found})
         return found

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from django.conf import settings
 from django.db import close_old_connections, connection
 
@@ -19,7 +18,7 @@ from features.imports.features_on_disk import FeatureTable
 from features.imports.figures import LOG_EDGES_E
 from features.imports.finding import FoundSource, find_sources
 from features.imports.lines import BadFile
-from features.imports.merging import Examples
+from features.imports.merging import Merged
 from features.imports.places import folder_of
 from features.imports.pulse import Pulse
 from features.imports.readers import available, read_all
@@ -110,14 +109,15 @@ def _store(
     contexts.gather(shards)
     tokens = tokens_of(model, contexts.strings() | table.strings())
     tokenization = _store_contexts(found, model, dictionary, contexts, tokens.of, reporter)
-    is_test_c = np.zeros(len(contexts), dtype=bool)
-    for part in contexts.parts:
-        held_out = np.array([origin[2] for origin in part.shard.lines(f"{part.number}.origins")], dtype=bool)
-        is_test_c[part.context_c[part.new_c]] = held_out[part.new_c]
-    examples = Examples(contexts, table, counts)
+    examples = Merged(contexts, table, counts)
     reporter.at("examples", 0, table.size, "features")
     with Pulse(run.pk, "examples", table.size, "features") as pulse:
-        services.imports.store_examples(dictionary=dictionary.pk, rows=examples.rows(is_test_c, pulse))
+        services.imports.store_examples(
+            dictionary=dictionary.pk,
+            ranges=examples.ranges(pulse),
+            token_ids_t=examples.ids_t,
+            indptr_c=examples.bounds_c,
+        )
     n_tokens = table.n_tokens(_n_tokens(found, shards))
     reporter.at("features", 0, len(table), "features")
     with Pulse(run.pk, "features", len(table), "features") as pulse:

@@ -6,7 +6,6 @@ Suffixes: F features, X examples, S recorded values end to end, K kept entries.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,57 +13,49 @@ from features.imports.activations import INTERVAL, gathered
 from features.imports.contexts import Contexts
 from features.imports.features_on_disk import FeatureTable
 from features.imports.shards import Counts
-from features.rows import folds_of
-from inference import packing
-from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT
+from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT, Examples
 
 RANGE = 1024
 _ARRAYS = ("feature_x", "context_x", "kind_x", "peak_position_x", "peak_value_x")
 
 
-class Examples:
-    """Yields example rows in order of feature, group and rank, and leaves what they say of peak tokens in `table`."""
+class Merged:
+    """Yields examples in order of feature, group and rank, and leaves what they say of peak tokens in `table`."""
 
     def __init__(self, contexts: Contexts, table: FeatureTable, counts: Counts) -> None:
         self._contexts, self._table, self._counts = contexts, table, counts
-        self._ids_t, self._bounds_c = contexts.ids()
+        self.ids_t, self.bounds_c = contexts.ids()
         self.n = 0
 
-    def rows(self, is_test_c: np.ndarray, progress: Callable[[int], None]) -> Iterator[dict[str, Any]]:
-        """Yield the columns of every example; `progress` is told how many features are done."""
+    def ranges(self, progress: Callable[[int], None]) -> Iterator[Examples]:
+        """Yield all examples, those of a range of features at a time; `progress` is told features done."""
         columns = [part.array("feature_x") for part in self._contexts.parts]
         last = max((int(column[-1]) for column in columns if len(column)), default=-1)
         for low in range(0, last + 1, RANGE):
-            yield from self._range(low, low + RANGE, columns, is_test_c)
+            examples = self._range(low, low + RANGE, columns)
+            if examples is not None:
+                yield examples
             progress(min(low + RANGE, last + 1))
 
-    def _range(
-        self, low: int, high: int, columns: Sequence[np.ndarray], is_test_c: np.ndarray
-    ) -> Iterator[dict[str, Any]]:
+    def _range(self, low: int, high: int, columns: Sequence[np.ndarray]) -> Examples | None:
         gathered_rows = self._gather(low, high, columns)
         if gathered_rows is None:
-            return
+            return None
         rows, position_s, value_s, indptr_x = gathered_rows
-        feature_x, context_x, group_x = rows["feature_x"], rows["context_x"], rows["group_x"]
         self._note_peaks(rows, position_s, value_s, indptr_x)
-        fold_x = folds_of(self._ids_t, self._bounds_c, context_x, rows["peak_position_x"])
-        positions, values = packing.pack_segments(position_s, value_s, indptr_x.tolist())
-        rank_x = _ranks(feature_x, group_x)
-        self.n += len(feature_x)
-        columns_x = {
-            "index": feature_x,
-            "group": group_x,
-            "rank": rank_x,
-            "context": context_x,
-            "peak_position": rows["peak_position_x"],
-            "peak_value": rows["peak_value_x"],
-            "is_test": is_test_c[context_x],
-            "fold": fold_x,
-        }
-        names = (*columns_x, "positions", "values")
-        lists = (*(column.tolist() for column in columns_x.values()), positions, values)
-        for entries in zip(*lists, strict=True):
-            yield dict(zip(names, entries, strict=True))
+        self.n += len(rows["feature_x"])
+        return Examples(
+            feature_x=rows["feature_x"],
+            group_x=rows["group_x"],
+            rank_x=_ranks(rows["feature_x"], rows["group_x"]),
+            context_x=rows["context_x"],
+            peak_position_x=rows["peak_position_x"],
+            peak_value_x=rows["peak_value_x"],
+            split_x=np.zeros(len(rows["feature_x"]), dtype=np.uint8),
+            indptr_x=indptr_x,
+            positions_s=position_s,
+            values_s=value_s,
+        )
 
     def _gather(
         self, low: int, high: int, columns: Sequence[np.ndarray]
@@ -118,7 +109,7 @@ class Examples:
         row_s = np.repeat(np.arange(len(length_x)), length_x)
         fires = value_s > 0
         row_s, value_s, position_s = row_s[fires], value_s[fires], position_s[fires]
-        token_s = self._ids_t[self._bounds_c[rows["context_x"][row_s]] + position_s].astype(np.int64)
+        token_s = self.ids_t[self.bounds_c[rows["context_x"][row_s]] + position_s].astype(np.int64)
         key_s = (rows["feature_x"][row_s].astype(np.int64) << 32) | token_s
         keys, inverse, counts = np.unique(key_s, return_inverse=True, return_counts=True)
         if len(keys):

@@ -22,16 +22,10 @@ class Migration(migrations.Migration):
                 (
                     "pk",
                     models.CompositePrimaryKey(
-                        "dictionary_id",
-                        "index",
-                        "group",
-                        "rank",
-                        blank=True,
-                        editable=False,
-                        primary_key=True,
-                        serialize=False,
+                        "dictionary_id", "index", blank=True, editable=False, primary_key=True, serialize=False
                     ),
                 ),
+                ("index", models.IntegerField()),
                 (
                     "dictionary",
                     models.ForeignKey(
@@ -42,16 +36,11 @@ class Migration(migrations.Migration):
                         to="features.dictionary",
                     ),
                 ),
-                ("index", models.IntegerField()),
-                ("fold", models.BigIntegerField()),
-                ("context", models.IntegerField(help_text="ordinal of the context in the dictionary's tokenization")),
-                ("peak_value", features.models.features.Float4Field()),
-                ("group", models.SmallIntegerField()),
-                ("rank", models.SmallIntegerField()),
-                ("peak_position", models.SmallIntegerField()),
-                ("is_test", models.BooleanField()),
-                ("positions", models.BinaryField()),
-                ("values", models.BinaryField()),
+                (
+                    "top_contexts",
+                    django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None),
+                ),
+                ("packed", models.BinaryField()),
             ],
         ),
         features.operations.CreatePartitionedModel(
@@ -64,6 +53,10 @@ class Migration(migrations.Migration):
                         "dictionary_id", "index", blank=True, editable=False, primary_key=True, serialize=False
                     ),
                 ),
+                ("firing_count", models.BigIntegerField()),
+                ("index", models.IntegerField()),
+                ("maximum", features.models.features.Float4Field()),
+                ("token_entropy", features.models.features.Float4Field()),
                 (
                     "dictionary",
                     models.ForeignKey(
@@ -73,32 +66,6 @@ class Migration(migrations.Migration):
                         related_name="features",
                         to="features.dictionary",
                     ),
-                ),
-                ("index", models.IntegerField()),
-                ("firing_count", models.BigIntegerField()),
-                ("total", models.FloatField()),
-                ("total_2", models.FloatField()),
-                ("total_3", models.FloatField()),
-                ("total_4", models.FloatField()),
-                ("context_count", models.IntegerField()),
-                ("maximum", features.models.features.Float4Field()),
-                ("token_entropy", features.models.features.Float4Field()),
-                ("n_tokens_seen", models.IntegerField()),
-                ("logit_low", features.models.features.Float4Field()),
-                ("logit_high", features.models.features.Float4Field()),
-                ("logit_deviation", features.models.features.Float4Field()),
-                ("logit_skewness", features.models.features.Float4Field()),
-                ("logit_kurtosis", features.models.features.Float4Field()),
-                (
-                    "band_counts",
-                    django.contrib.postgres.fields.ArrayField(
-                        base_field=features.models.features.Float4Field(), size=None
-                    ),
-                ),
-                ("histogram", django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None)),
-                (
-                    "logit_histogram",
-                    django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None),
                 ),
                 (
                     "peak_token_ids",
@@ -124,36 +91,31 @@ class Migration(migrations.Migration):
                         base_field=features.models.features.Float4Field(), size=None
                     ),
                 ),
+                ("packed", models.BinaryField()),
+            ],
+        ),
+        features.operations.CreatePartitionedModel(
+            name="TokenFeature",
+            partition_by="dictionary_id",
+            fields=[
                 (
-                    "suppressed_ids",
-                    django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None),
-                ),
-                (
-                    "suppressed_values",
-                    django.contrib.postgres.fields.ArrayField(
-                        base_field=features.models.features.Float4Field(), size=None
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "dictionary_id", "block", blank=True, editable=False, primary_key=True, serialize=False
                     ),
                 ),
+                ("block", models.IntegerField()),
                 (
-                    "co_firing_ids",
-                    django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None),
-                ),
-                (
-                    "co_firing_jaccards",
-                    django.contrib.postgres.fields.ArrayField(
-                        base_field=features.models.features.Float4Field(), size=None
+                    "dictionary",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="token_features",
+                        to="features.dictionary",
                     ),
                 ),
-                (
-                    "decoder_neighbour_ids",
-                    django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None),
-                ),
-                (
-                    "decoder_neighbour_cosines",
-                    django.contrib.postgres.fields.ArrayField(
-                        base_field=features.models.features.Float4Field(), size=None
-                    ),
-                ),
+                ("packed", models.BinaryField()),
             ],
         ),
         features.operations.CreatePartitionedModel(

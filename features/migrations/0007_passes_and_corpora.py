@@ -1,11 +1,7 @@
 """What a pass measures besides, what corpora are made of, and the shards of a build."""
 
-import django.contrib.postgres.fields
 import django.db.models.deletion
 from django.db import migrations, models
-
-import features.models.features
-import features.operations
 
 
 class Migration(migrations.Migration):
@@ -38,60 +34,6 @@ class Migration(migrations.Migration):
             model_name="document",
             name="start",
             field=models.PositiveBigIntegerField(blank=True, null=True),
-        ),
-        migrations.AddField(
-            model_name="feature",
-            name="encoder_neighbour_cosines",
-            field=django.contrib.postgres.fields.ArrayField(
-                base_field=features.models.features.Float4Field(), default=list, size=None
-            ),
-        ),
-        migrations.AddField(
-            model_name="feature",
-            name="encoder_neighbour_ids",
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), default=list, size=None),
-        ),
-        migrations.AddField(
-            model_name="feature",
-            name="next_token_counts",
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), default=list, size=None),
-        ),
-        migrations.AddField(
-            model_name="feature",
-            name="next_token_ids",
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), default=list, size=None),
-        ),
-        features.operations.CreatePartitionedModel(
-            name="TokenFeature",
-            partition_by="dictionary_id",
-            fields=[
-                (
-                    "pk",
-                    models.CompositePrimaryKey(
-                        "dictionary_id", "token_id", blank=True, editable=False, primary_key=True, serialize=False
-                    ),
-                ),
-                ("token_id", models.IntegerField()),
-                ("occurrences", models.BigIntegerField()),
-                ("feature_ids", django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None)),
-                ("counts", django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None)),
-                (
-                    "strengths",
-                    django.contrib.postgres.fields.ArrayField(
-                        base_field=features.models.features.Float4Field(), size=None
-                    ),
-                ),
-                (
-                    "dictionary",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
-                        related_name="token_features",
-                        to="features.dictionary",
-                    ),
-                ),
-            ],
         ),
         migrations.CreateModel(
             name="Shard",

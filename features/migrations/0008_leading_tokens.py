@@ -10,7 +10,8 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(
-            "CREATE INDEX feature_leading_token ON features_feature ((peak_token_ids[1]), (peak_token_shares[1]) DESC)",
+            "CREATE INDEX feature_leading_token ON features_feature ((peak_token_ids[1]), (peak_token_shares[1]) DESC)"
+            " WITH (fillfactor = 100)",
             "DROP INDEX feature_leading_token",
         ),
     ]

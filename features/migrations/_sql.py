@@ -34,14 +34,18 @@ DROP FUNCTION facet_prose_query(text), facet_prose_vector(text);
 DROP FUNCTION facet_code_query(text), facet_code_vector(text), facet_words(text);
 """
 
-# Indexes of partitioned tables: features.partitions gives each new partition the same ones after it is filled.
-# `example_context` answers from the index alone which features have a context among their top ones.
+# Indexes of partitioned tables: features.partitions gives each new partition the same ones after it is filled. Their
+# pages are full: nothing is added later.
+# `example_contexts` answers which features have a context among their top ones. Packed bytes do not compress further.
 INDEXES = """
-CREATE INDEX feature_firing ON features_feature (dictionary_id, firing_count, index);
-CREATE INDEX feature_maximum ON features_feature (dictionary_id, maximum, index);
-CREATE INDEX feature_entropy ON features_feature (dictionary_id, token_entropy, index);
+CREATE INDEX feature_firing ON features_feature (dictionary_id, firing_count, index) WITH (fillfactor = 100);
+CREATE INDEX feature_maximum ON features_feature (dictionary_id, maximum, index) WITH (fillfactor = 100);
+CREATE INDEX feature_entropy ON features_feature (dictionary_id, token_entropy, index) WITH (fillfactor = 100);
 CREATE INDEX feature_peak_tokens ON features_feature USING gin (peak_token_ids);
 CREATE INDEX feature_promoted ON features_feature USING gin (promoted_ids);
-CREATE INDEX example_context ON features_example (dictionary_id, context) INCLUDE (index, rank) WHERE "group" = 0;
+CREATE INDEX example_contexts ON features_example USING gin (top_contexts);
 CREATE INDEX context_words ON features_context USING gin (facet_code_vector(text));
+ALTER TABLE features_feature ALTER COLUMN packed SET STORAGE EXTERNAL;
+ALTER TABLE features_example ALTER COLUMN packed SET STORAGE EXTERNAL;
+ALTER TABLE features_tokenfeature ALTER COLUMN packed SET STORAGE EXTERNAL;
 """

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from django.db import connection
 
+from features import packed_examples
 from features.models import Dictionary
 from features.results import ContextHit, FeatureRow
 from features.selectors.feature_rows import Address
@@ -95,6 +96,7 @@ def features_in_contexts(contexts: Sequence[FoundContext], phrases: Sequence[str
     if not contexts:
         return found
     inside, params = examples_in(contexts)
+    ordinals = [context.ordinal for context in contexts]
     branches = []
     all_params: list[object] = []
     for model, dictionaries in chips.models().items():
@@ -106,15 +108,16 @@ def features_in_contexts(contexts: Sequence[FoundContext], phrases: Sequence[str
             clauses, chip_params = f"f.dictionary_id = ANY(%s) AND {clauses}", [dictionaries, *chip_params]
             join = 'JOIN features_feature f ON f.dictionary_id = x.dictionary_id AND f."index" = x."index"'
         branches.append(f"""
-            SELECT d.tokenization_id, x.context, x.dictionary_id, x."index", x.rank,
-                   x.peak_value, x.positions, x."values"
+            SELECT d.tokenization_id, top.context, x.dictionary_id, x."index", top.place - 1 AS rank,
+                   x.top_contexts, x.packed
             FROM features_example x {join}
             JOIN features_dictionary d ON d.id = x.dictionary_id
-            WHERE x.dictionary_id = ANY(%s) AND {inside} AND {clauses}
+            CROSS JOIN LATERAL unnest(x.top_contexts) WITH ORDINALITY AS top(context, place)
+            WHERE x.dictionary_id = ANY(%s) AND {inside} AND {clauses} AND top.context = ANY(%s)
         """)
-        all_params.extend([dictionaries, *params, *chip_params])
+        all_params.extend([dictionaries, *params, *chip_params, ordinals])
     sql = f"""
-        SELECT tokenization_id, context, dictionary_id, "index", rank, peak_value, positions, "values" FROM (
+        SELECT tokenization_id, context, dictionary_id, "index", rank, top_contexts, packed FROM (
             SELECT *, row_number() OVER (
                 PARTITION BY tokenization_id, context ORDER BY rank, dictionary_id, "index"
             ) AS place
@@ -123,12 +126,17 @@ def features_in_contexts(contexts: Sequence[FoundContext], phrases: Sequence[str
     """
     with connection.cursor() as cursor:
         cursor.execute(sql, [*all_params, MAX_EXAMPLES])
-        for tokenization, context, dictionary, index, rank, peak, positions, values in cursor:
-            near = at_match[tokenization, context]
-            here = [place for place, at in enumerate(packing.unpack_unsigned(positions).tolist()) if at in near]
-            value = max(packing.unpack_values(values)[here].tolist()) if here else 0.0
-            if value > 0 and value >= LEAST_SHARE * peak:
-                found[tokenization, context].append((value / peak, rank, (dictionary, index)))
+        for tokenization, context, dictionary, index, rank, top_contexts, packed in cursor:
+            near = at_match.get((tokenization, context))
+            if near is None:
+                continue
+            example = packed_examples.unpack(top_contexts, packed)[rank]
+            value = max(
+                (value for at, value in zip(example.positions, example.values, strict=True) if at in near), default=0.0
+            )
+            if value > 0 and value >= LEAST_SHARE * example.peak_value:
+                share = value / example.peak_value
+                found[tokenization, context].append((share, rank, (dictionary, index)))
     return {key: sorted(hits, key=lambda hit: (-hit[0], hit[1], hit[2]))[:MAX_FEATURES] for key, hits in found.items()}
 
 

@@ -21,7 +21,7 @@ from features.results import (
     Neighbour,
     TokenEffect,
 )
-from features.selectors.examples import groups_of
+from features.selectors.examples import groups_of, unpacked
 from features.selectors.feature_rows import (
     Address,
     Near,
@@ -45,9 +45,12 @@ DRAWN = 64
 
 # Written out, because to build them from parts takes longer than to run them.
 _FEATURE_FIELDS = [field.attname for field in Feature._meta.concrete_fields if field.column is not None]
+# The examples with the feature, which a statement of its own would cost more than to read in vain.
 _FEATURE = f"""
-SELECT {", ".join(f'"{name}"' for name in _FEATURE_FIELDS)} FROM features_feature
-WHERE dictionary_id = %s AND "index" = %s
+SELECT {", ".join(f'f."{name}"' for name in _FEATURE_FIELDS)}, x.top_contexts, x.packed
+FROM features_feature f
+LEFT JOIN features_example x ON x.dictionary_id = %(dictionary)s AND x."index" = f."index"
+WHERE f.dictionary_id = %(dictionary)s AND f."index" = %(index)s
 """
 _EXPLANATIONS = """
 SELECT e.id, e.text, e.method, e.author_id, a.username, e.created_at, e.votes, coalesce(v.value, 0), e.evidence
@@ -72,7 +75,7 @@ class NotBuilt(UnknownAddress):
 
 def feature_card(model: str, source: str, index: int, user: AbstractBaseUser | None = None) -> FeatureCard:
     """Return one feature's card; raise UnknownAddress or NotBuilt. Eight queries."""
-    dictionary, feature = _feature_at(model, source, index)
+    dictionary, feature, _ = _feature_at(model, source, index)
     near = features_near(dictionary.id, _neighbour_ids(feature))
     texts = token_texts({dictionary.model_id: _token_ids(feature)})
     return _card(dictionary, feature, near, texts, user)
@@ -85,29 +88,29 @@ def feature_page(
 
     Nine queries.
     """
-    dictionary, feature = _feature_at(model, source, index)
+    dictionary, feature, examples = _feature_at(model, source, index)
     rail = range(max(0, index - around), min(dictionary.n_features - 1, index + around) + 1)
     near = features_near(dictionary.id, {*rail, *_neighbour_ids(feature)})
     ids = _token_ids(feature) | tokens_near(near[place] for place in rail)
     texts = token_texts({dictionary.model_id: ids})
     return FeaturePage(
         feature=_card(dictionary, feature, near, texts, user),
-        groups=groups_of(dictionary, feature, per_group) if dictionary.tokenization_id is not None else (),
+        groups=groups_of(dictionary, feature, unpacked(*examples), per_group) if dictionary.tokenization_id else (),
         rail=tuple(as_feature_row(near[place], dictionary, texts) for place in rail),
     )
 
 
-def _feature_at(model: str, source: str, index: int) -> tuple[Dictionary, Feature]:
-    """Return a dictionary with its facts, and its feature. Two queries."""
+def _feature_at(model: str, source: str, index: int) -> tuple[Dictionary, Feature, tuple]:
+    """Return a dictionary with its facts, its feature, and the row of its examples for `unpacked`. Two queries."""
     dictionary = dictionary_at(model, source)
     if not 0 <= index < dictionary.n_features:
         raise no_index(model, source, index, dictionary.n_features)
     with connection.cursor() as cursor:
-        cursor.execute(_FEATURE, [dictionary.id, index])
+        cursor.execute(_FEATURE, {"dictionary": dictionary.id, "index": index})
         row = cursor.fetchone()
     if row is None:
         raise no_row(dictionary, index)
-    return dictionary, Feature.from_db(connection.alias, _FEATURE_FIELDS, row)
+    return dictionary, Feature.from_db(connection.alias, _FEATURE_FIELDS, row[:-2]), row[-2:]
 
 
 def _neighbour_ids(feature: Feature) -> set[int]:

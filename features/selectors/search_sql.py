@@ -141,15 +141,15 @@ class Chips:
 
 
 def examples_in(contexts: Sequence[FoundContext]) -> tuple[str, list[Any]]:
-    """Return the condition on `x`, a top example of a feature in one of the contexts, with its parameters."""
+    """Return the condition on `x`, the examples of a feature with a top one in one of the contexts, and parameters."""
     ordinals: dict[tuple[int, ...], list[int]] = {}
     for context in contexts:
         ordinals.setdefault(context.dictionaries, []).append(context.ordinal)
     clauses, params = [], []
     for dictionaries, inside in ordinals.items():
-        clauses.append("(x.dictionary_id = ANY(%s) AND x.context = ANY(%s))")
+        clauses.append("(x.dictionary_id = ANY(%s) AND x.top_contexts && %s::int[])")
         params.extend([list(dictionaries), inside])
-    return f"""x."group" = 0 AND ({" OR ".join(clauses) or "FALSE"})""", params
+    return f"({' OR '.join(clauses) or 'FALSE'})", params
 
 
 def token_ids_of_terms(dictionaries: Iterable[Dictionary], terms: Collection[str]) -> dict[str, dict[int, list[int]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from features import packed_tokens
 from features.models import TokenFeature, VocabularyToken
 from features.results import TokenFeatureRow, TokenFeatures
 from features.selectors.feature_rows import features_near
@@ -22,7 +23,8 @@ def token_features(model: str, source: str, token_id: int) -> TokenFeatures:
             f"Token ids go from 0 to {dictionary.model.d_vocab - 1}.",
             token_id=token_id,
         )
-    row = TokenFeature.objects.filter(dictionary_id=dictionary.id, token_id=token_id).first()
+    block = TokenFeature.objects.filter(dictionary_id=dictionary.id, block=token_id // packed_tokens.BLOCK).first()
+    row = packed_tokens.unpack(block.packed, token_id) if block is not None else None
     if row is None:
         return TokenFeatures(token_id=token_id, text=token.text, occurrences=0, features=())
     near, n_tokens = features_near(dictionary.id, row.feature_ids), dictionary.stats.get("n_tokens") or 0

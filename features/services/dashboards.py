@@ -16,7 +16,7 @@ from features.models import Corpus, Dictionary, LanguageModel, Tokenization
 from features.rows import (
     CONTEXT_COLUMNS,
     EXAMPLE_COLUMNS,
-    FEATURE_COLUMNS,
+    STORED_FEATURE_COLUMNS,
     TOKEN_FEATURE_COLUMNS,
     context_rows,
     example_rows,
@@ -66,8 +66,9 @@ def fill(*, dictionary: int, dashboard: DictionaryDashboard, contexts: ContextTa
     Raises InvalidInput for a dashboard of another number of features.
     """
     _check(Dictionary.objects.get(id=dictionary), dashboard)
-    partitions.fill(partitions.features_of(dictionary), FEATURE_COLUMNS, feature_rows(dashboard))
-    partitions.fill(partitions.examples_of(dictionary), EXAMPLE_COLUMNS, example_rows(dashboard, contexts))
+    partitions.fill(partitions.features_of(dictionary), STORED_FEATURE_COLUMNS, feature_rows(dashboard))
+    examples = example_rows(dashboard.examples, contexts.token_ids_t, contexts.indptr_c)
+    partitions.fill(partitions.examples_of(dictionary), EXAMPLE_COLUMNS, examples)
     index = dashboard.token_features
     partitions.fill(partitions.token_features_of(dictionary), TOKEN_FEATURE_COLUMNS, token_feature_rows(index))
     return _stats(dashboard)

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from django.db import connection, models, transaction
+import numpy as np
+from django.db import connection, transaction
 
 from features import partitions
 from features.models import (
-    Context,
     Corpus,
     Dictionary,
     Document,
-    Example,
-    Feature,
     LanguageModel,
     Release,
     Run,
     Tokenization,
     VocabularyToken,
 )
-from features.rows import CONTEXT_COLUMNS, EXAMPLE_COLUMNS, FEATURE_COLUMNS
+from features.rows import (
+    CONTEXT_COLUMNS,
+    EXAMPLE_COLUMNS,
+    STORED_FEATURE_COLUMNS,
+    contexts_from,
+    example_rows,
+    features_from,
+)
 from features.services import runs
 from features.words import fold, slugify, storable
+from inference.dashboards.results import Examples
 from inference.errors import Conflict, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -210,7 +216,7 @@ def store_contexts(
     partition = partitions.contexts_of(tokenization.pk)
     first = corpus.documents.count()
     moved = ({**row, "document": row["document"] + first} for row in rows)
-    partitions.fill(partition, CONTEXT_COLUMNS, as_rows(Context, CONTEXT_COLUMNS, moved))
+    partitions.fill(partition, CONTEXT_COLUMNS, contexts_from(moved))
     new = [
         Document(
             corpus=corpus, ordinal=first + ordinal, name=storable(name), path="", split="train", sha256="", n_bytes=0
@@ -222,14 +228,24 @@ def store_contexts(
     return tokenization
 
 
-def store_examples(*, dictionary: int, rows: Rows) -> int:
-    """Write the examples of a dictionary (id) beside those that readers see; return how many."""
-    return partitions.fill(partitions.examples_of(dictionary), EXAMPLE_COLUMNS, as_rows(Example, EXAMPLE_COLUMNS, rows))
+def store_examples(
+    *, dictionary: int, ranges: Iterable[Examples], token_ids_t: np.ndarray, indptr_c: np.ndarray
+) -> int:
+    """Write the examples of a dictionary (id) beside those that readers see; return of how many features.
+
+    A feature's examples are in one of the ranges, which come in order of index. `token_ids_t` and `indptr_c` are the
+    tokens of all contexts, as in ContextTable.
+    """
+    chunks = (chunk for part in ranges for chunk in example_rows(part, token_ids_t, indptr_c))
+    return partitions.fill(partitions.examples_of(dictionary), EXAMPLE_COLUMNS, chunks)
 
 
 def store_features(*, dictionary: int, rows: Rows) -> int:
-    """Write the features of a dictionary (id) beside those that readers see; return how many."""
-    return partitions.fill(partitions.features_of(dictionary), FEATURE_COLUMNS, as_rows(Feature, FEATURE_COLUMNS, rows))
+    """Write the features of a dictionary (id) beside those that readers see; return how many.
+
+    Rows have some of FEATURE_COLUMNS; what they lack is zero or empty.
+    """
+    return partitions.fill(partitions.features_of(dictionary), STORED_FEATURE_COLUMNS, features_from(rows))
 
 
 @transaction.atomic
@@ -243,13 +259,6 @@ def forget(*, tokenization: int) -> None:
     row.delete()
 
 
-def as_rows(model: type[models.Model], columns: Sequence[str], rows: Rows) -> Iterable[tuple[Any, ...]]:
-    """Return rows of a table in the order of `columns`; what an import does not know is zero, empty or false."""
-    unknown = {column: _nothing(model, column) for column in columns}
-    for row in rows:
-        yield tuple(row[column] if column in row else unknown[column] for column in columns)
-
-
 def corpus_slug(model: str, source: str) -> str:
     """Return the slug of the corpus that holds what is imported for a source."""
     return slugify(f"imported {model} {source}")[:80].strip("-")
@@ -261,15 +270,6 @@ def watch(rows: Rows, every: int, tell: Callable[[int], None]) -> Rows:
         if number % every == 0:
             tell(number)
         yield row
-
-
-def _nothing(model: type[models.Model], column: str) -> Any:
-    field = next(field for field in model._meta.concrete_fields if field.column == column)
-    if field.null:
-        return None
-    kinds: dict[str, Any] = {"ArrayField": [], "BooleanField": False, "BinaryField": b"", "TextField": ""}
-    kind = field.get_internal_type()
-    return kinds.get(kind, 0.0 if "Float" in type(field).__name__ else 0)
 
 
 def _release(new: NewSource) -> Release | None:

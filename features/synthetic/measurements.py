@@ -77,7 +77,7 @@ def dashboard(
         peak_token_shares_fk=share_fk.astype(np.float32),
         next_token_ids_fk=peak_ids_fk[:, :N_NEXT],
         next_token_counts_fk=np.where(peak_ids_fk[:, :N_NEXT] >= 0, 1, 0).astype(np.int32),
-        token_features=_token_features(n_features),
+        token_features=_token_features(rng, n_features, n_tokens),
         co_firing_ids_fk=co_firing_fk,
         co_firing_jaccards_fk=jaccards_fk,
         co_firing_counts_fk=(jaccards_fk * firing_f[:, None]).astype(np.int64),
@@ -107,16 +107,20 @@ def dashboard(
     )
 
 
-def _token_features(n_features: int) -> TokenFeatures:
-    """Return features of every token id: those whose numbers follow its own."""
-    token_v = np.arange(N_VOCABULARY)
-    feature_vk = (token_v[:, None] * 7 + np.arange(min(KEPT, n_features))) % n_features
+def _token_features(rng: np.random.Generator, n_features: int, n_tokens: int) -> TokenFeatures:
+    """Return features of every token id: ids occur by Zipf's law, and features fire on some of their occurrences."""
+    weight_v = 1.0 / (np.arange(N_VOCABULARY) + 2.0)
+    occurrences_v = np.maximum(n_tokens * weight_v / weight_v.sum(), 1).astype(np.int64)
+    kept = min(KEPT, n_features)
+    step_vk = rng.integers(1, max(2, n_features // kept), (N_VOCABULARY, kept))
+    feature_vk = (rng.integers(0, n_features, (N_VOCABULARY, 1)) + np.cumsum(step_vk, axis=1)) % n_features
+    strength_vk = -np.sort(-rng.beta(2.0, 5.0, feature_vk.shape), axis=1)
     return TokenFeatures(
-        token_ids_v=token_v.astype(np.int32),
-        occurrences_v=np.full(N_VOCABULARY, 100, dtype=np.int64),
+        token_ids_v=np.arange(N_VOCABULARY, dtype=np.int32),
+        occurrences_v=occurrences_v,
         feature_ids_vk=feature_vk.astype(np.int32),
-        counts_vk=np.full(feature_vk.shape, 10, dtype=np.int32),
-        strengths_vk=np.broadcast_to(1 / (2 + np.arange(feature_vk.shape[1])), feature_vk.shape).astype(np.float32),
+        counts_vk=np.ceil(occurrences_v[:, None] * np.minimum(1.0, 2 * strength_vk)).astype(np.int32),
+        strengths_vk=strength_vk.astype(np.float32),
     )
 
 

@@ -9,13 +9,18 @@ from django.test.utils import CaptureQueriesContext
 
 from features import partitions, selectors, services
 from features.models import Context, Dictionary, Example, Feature, Tokenization
-from features.rows import CONTEXT_COLUMNS, EXAMPLE_COLUMNS, FEATURE_COLUMNS, folds
-from inference import packing
+from features.packed_examples import unpack
+from features.rows import CONTEXT_COLUMNS, EXAMPLE_COLUMNS, STORED_FEATURE_COLUMNS, feature_rows, folds_of
 
 
 def plan(queryset) -> str:
     """Return the plan of a queryset as text."""
     return queryset.explain(verbose=True)
+
+
+def total_of(dashboard) -> int:
+    """Return all firings of a dashboard, which tells one from another."""
+    return int(dashboard.firing_count_f.sum())
 
 
 def partitions_in(text: str) -> set[str]:
@@ -91,7 +96,8 @@ def test_a_new_partition_is_analysed_and_mostly_frozen(world):
             [f"features_example_{world.dictionaries['1-res-topk'].pk}"],
         )
         pages, visible, rows = cursor.fetchone()
-    assert visible > pages / 2 and rows == len(world.parts.result.dashboards["1-res-topk"].examples)
+    assert visible > pages / 2
+    assert rows == len({*world.parts.result.dashboards["1-res-topk"].examples.feature_x.tolist()})
 
 
 def test_what_is_stored_is_what_was_measured(world):
@@ -105,17 +111,38 @@ def test_what_is_stored_is_what_was_measured(world):
     kept = [[token for token in tokens if token >= 0] for tokens in dashboard.peak_token_ids_fk.tolist()]
     assert [row.peak_token_ids for row in rows] == kept
     assert all(len(row.peak_token_counts) == len(row.peak_token_ids) for row in rows)
-    assert Example.objects.filter(dictionary_id=source.pk).count() == len(dashboard.examples)
+    assert [row.context_count for row in rows] == dashboard.context_count_f.tolist()
+    assert [row.histogram for row in rows] == dashboard.log_histogram_fb.tolist()
+    assert [row.logit_histogram for row in rows] == dashboard.logit_histogram_fb.tolist()
+    for row, shares in zip(rows, dashboard.band_count_fb.tolist(), strict=True):
+        assert row.band_counts == pytest.approx(shares, rel=2**-11, abs=1e-6 * row.firing_count)
+    for name in ("suppressed_values", "co_firing_jaccards", "decoder_neighbour_cosines", "encoder_neighbour_cosines"):
+        ids = name.rpartition("_")[0] + "_ids"
+        for row, id_k, value_k in zip(
+            rows, getattr(dashboard, f"{ids}_fk"), getattr(dashboard, f"{name}_fk"), strict=True
+        ):
+            assert getattr(row, ids) == id_k[id_k >= 0].tolist()
+            assert getattr(row, name) == value_k[id_k >= 0].astype("float16").tolist()
 
 
-def test_positions_and_values_are_packed_as_one_by_one(world):
+def test_examples_are_stored_as_they_were_recorded(world):
+    """Every one, in the order of its feature, group and rank; values as 16-bit floats, which is what a pass records."""
     examples = world.parts.result.dashboards["2-res-jump"].examples
-    stored = Example.objects.filter(dictionary_id=world.dictionaries["2-res-jump"].pk)
-    rows = stored.order_by("index", "group", "rank").values_list("positions", "values")
-    for number, (positions, values) in enumerate(rows):
-        expected_positions, expected_values = examples.recorded(number)
-        assert bytes(positions) == packing.pack_unsigned(expected_positions)
-        assert bytes(values) == packing.pack_values(expected_values)
+    stored = Example.objects.filter(dictionary_id=world.dictionaries["2-res-jump"].pk).order_by("index")
+    rows = [(row.index, found) for row in stored for found in unpack(row.top_contexts, row.packed)]
+    assert len(rows) == len(examples)
+    for number, (index, found) in enumerate(rows):
+        positions, values = examples.recorded(number)
+        assert (index, found.group, found.rank, found.context, found.peak_position) == (
+            examples.feature_x[number],
+            examples.group_x[number],
+            examples.rank_x[number],
+            examples.context_x[number],
+            examples.peak_position_x[number],
+        )
+        assert found.positions == positions.tolist()
+        assert found.values == values.tolist()
+        assert found.peak_value == examples.peak_value_x[number]
 
 
 def test_contexts_are_stored_once_for_all_dictionaries_and_builds(world):
@@ -127,7 +154,7 @@ def test_contexts_are_stored_once_for_all_dictionaries_and_builds(world):
 
 def test_equal_windows_have_equal_folds_and_others_do_not(parts):
     contexts, examples = parts.result.contexts, parts.result.dashboards["1-res-topk"].examples
-    hashes = folds(contexts, examples.context_x, examples.peak_position_x)
+    hashes = folds_of(contexts.token_ids_t, contexts.indptr_c, examples.context_x, examples.peak_position_x)
     windows = []
     for context, peak in zip(examples.context_x.tolist(), examples.peak_position_x.tolist(), strict=True):
         ids = contexts.tokens(context)[0].tolist()
@@ -141,15 +168,12 @@ def test_a_build_that_dies_while_it_writes_leaves_the_old_rows(world):
     one = world.dictionaries["1-res-topk"]
     before = list(Feature.objects.of(one.pk).order_by("index").values_list("index", "firing_count"))
 
-    def rows():
-        yield next(feature_rows)
+    def chunks():
+        yield from feature_rows(world.parts.result.dashboards["1-res-topk"])
         raise RuntimeError("killed")
 
-    from features.rows import feature_rows as all_rows
-
-    feature_rows = all_rows(world.parts.result.dashboards["1-res-topk"])
     with pytest.raises(RuntimeError):
-        partitions.fill(partitions.features_of(one.pk), FEATURE_COLUMNS, rows())
+        partitions.fill(partitions.features_of(one.pk), STORED_FEATURE_COLUMNS, chunks())
     assert list(Feature.objects.of(one.pk).order_by("index").values_list("index", "firing_count")) == before
 
 
@@ -174,8 +198,8 @@ def test_readers_see_all_of_the_old_or_all_of_the_new(parts, transactional_db):
     row = services.dictionaries.add_dictionary(path=parts.dictionaries["1-res-topk"], model="tiny")
     world = World(parts=parts, model=model, corpus=corpus, dictionaries={"1-res-topk": row})
     world.attach(sources=("1-res-topk",))
-    old = (len(parts.result.dashboards["1-res-topk"].examples),)
-    new = (len(parts.result.dashboards["2-res-jump"].examples),)
+    old = (total_of(parts.result.dashboards["1-res-topk"]),)
+    new = (total_of(parts.result.dashboards["2-res-jump"]),)
     assert old != new
     seen, stop = [], threading.Event()
     parameters = connection.get_connection_params()
@@ -184,7 +208,7 @@ def test_readers_see_all_of_the_old_or_all_of_the_new(parts, transactional_db):
     def read():
         with psycopg.connect(**wanted, autocommit=True) as own:
             while not stop.is_set():
-                query = "SELECT count(*) FROM features_example WHERE dictionary_id = %s"
+                query = "SELECT sum(firing_count) FROM features_feature WHERE dictionary_id = %s"
                 seen.append(own.execute(query, [row.pk]).fetchone())
 
     reader = threading.Thread(target=read)
@@ -239,5 +263,5 @@ def test_a_swap_that_fails_changes_nothing(parts, transactional_db, monkeypatch)
 def test_context_columns_name_every_column():
     fields = {field.column for field in Context._meta.local_concrete_fields} - {"tokenization_id"}
     assert fields == set(CONTEXT_COLUMNS)
-    for model, columns in ((Feature, FEATURE_COLUMNS), (Example, EXAMPLE_COLUMNS)):
+    for model, columns in ((Feature, STORED_FEATURE_COLUMNS), (Example, EXAMPLE_COLUMNS)):
         assert {field.column for field in model._meta.local_concrete_fields} - {"dictionary_id"} == set(columns)

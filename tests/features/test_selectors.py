@@ -1,12 +1,16 @@
 """Selectors: what pages get, with a fixed number of queries."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from features import selectors, services
-from features.models import Corpus, Dictionary, Release
+from features import packed_examples, selectors, services
+from features.models import Corpus, Dictionary, Example, Release
 from features.results import SourceFilters
+from features.rows import OF_EXAMPLES
 from features.selectors.feature_cards import NotBuilt
 from features.selectors.suggestions import UnknownAddress
 from inference.dashboards.results import BANDS, HARD_SILENT, TOP
@@ -127,7 +131,6 @@ def test_a_feature_card(world, user):
 
 
 def test_moments_of_a_card_are_those_of_the_activations(world):
-    import numpy as np
 
     index = world.busiest("2-res-jump")
     dashboard = world.parts.result.dashboards["2-res-jump"]
@@ -196,15 +199,24 @@ def test_groups_are_read_in_stretches(world):
 def test_near_duplicates_are_folded(world):
     """The folds of all examples of a group differ, and what was folded is counted."""
     dictionary = world.dictionaries[SOURCE].pk
-    with connection.cursor() as cursor:
-        cursor.execute(
-            'UPDATE features_example SET fold = 1 WHERE dictionary_id = %s AND "index" = %s AND "group" = 0',
-            [dictionary, world.busiest()],
-        )
-        n_examples = cursor.rowcount
+    examples = world.parts.result.dashboards[SOURCE].examples
+    rows = examples.of_feature(world.busiest())
+    own = slice(rows.start, rows.stop)
+    of_feature = replace(
+        examples,
+        **{name: getattr(examples, name)[own] for name in OF_EXAMPLES},
+        indptr_x=examples.indptr_x[rows.start : rows.stop + 1],
+    )
+    is_top = of_feature.group_x == TOP
+    n_examples = int(is_top.sum())
+    # Equal windows of the top examples, each other one for itself.
+    _, _, [packed] = packed_examples.pack(of_feature, np.where(is_top, 0, 1 + np.arange(len(rows))))
+    Example.objects.filter(dictionary_id=dictionary, index=world.busiest()).update(packed=packed)
     group = selectors.example_group(dictionary, world.busiest(), TOP, limit=100)
     assert group.total == 1
     assert group.examples[0].n_similar >= n_examples - 1 > 0
+    others = selectors.example_groups(dictionary, world.busiest(), 100)[1:]
+    assert sum(other.total for other in others) == len(rows) - n_examples
 
 
 def test_feature_rows_of_addresses(world):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from django.core.management import call_command
 
-from features import partitions, selectors
+from features import packed_examples, partitions, selectors
 from features.models import (
     Context,
     Corpus,
@@ -45,7 +45,8 @@ def test_it_has_the_size_that_was_asked_for(small):
     assert sorted(Dictionary.objects.values_list("n_features", flat=True)) == [44, 128, 128]
     assert Feature.objects.count() == 300
     alive = Feature.objects.alive().count()
-    assert Example.objects.count() == 10 * alive
+    rows = Example.objects.values_list("top_contexts", "packed")
+    assert [len(packed_examples.unpack(*row)) for row in rows] == [10] * alive
     assert Explanation.objects.count() == alive
     assert Context.objects.count() == 2 * Plan(n_features=300, n_examples=3000, n_models=2).contexts_per_model
 

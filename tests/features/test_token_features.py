@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from features import selectors
+from features import packed_tokens, selectors
 from features.models import Feature, TokenFeature
 from inference.errors import NotFound
 
@@ -13,7 +13,8 @@ from inference.errors import NotFound
 def test_a_token_leads_to_the_features_that_fire_most_on_it(world):
     source, dictionary = "1-res-topk", world.dictionaries["1-res-topk"]
     index = world.parts.result.dashboards[source].token_features
-    assert len(index) == TokenFeature.objects.filter(dictionary=dictionary).count()
+    blocks = TokenFeature.objects.filter(dictionary=dictionary).values_list("block", flat=True)
+    assert {*blocks} == {token // packed_tokens.BLOCK for token in index.token_ids_v.tolist()}
     token = int(index.token_ids_v[index.occurrences_v.argmax()])
     found = selectors.token_features("tiny", source, token)
     assert found.occurrences == index.occurrences_v.max()
@@ -59,7 +60,7 @@ def test_a_card_shows_both_shares_of_co_firing_and_scores_of_effects(world):
     card = selectors.feature_card("tiny", "1-res-topk", feature)
     for place, row in enumerate(card.co_firing):
         both = board.co_firing_counts_fk[feature, place]
-        assert row.share_here == pytest.approx(both / board.firing_count_f[feature], rel=1e-4)
-        assert row.share_there == pytest.approx(both / board.firing_count_f[row.index], rel=1e-4)
+        assert row.share_here == pytest.approx(both / board.firing_count_f[feature], rel=2**-10)
+        assert row.share_there == pytest.approx(both / board.firing_count_f[row.index], rel=2**-10)
     assert card.co_firing and card.encoder_neighbours and card.next_tokens
     assert card.promoted[0].z == pytest.approx(card.promoted[0].value / board.logit_deviation_f[feature], rel=1e-4)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from explorer.local.layout import CHECKOUT
+from features import packed_examples
 from features.exports.parquet import SCHEMA, NoParquet, write_parquet
 from features.models import Context, Example, Explanation, Feature
-from inference import packing
 from inference.errors import Conflict
 from tests.features.conftest import N_FEATURES, World
 
@@ -69,12 +69,15 @@ def test_examples_and_contexts_are_those_that_are_stored(world: World, written: 
     dictionary = world.dictionaries[SOURCE]
     assert len(contexts) == Context.objects.filter(tokenization=dictionary.tokenization).count()
     rows = table(written, "examples")
-    stored = {(row.index, row.group, row.rank): row for row in Example.objects.filter(dictionary_id=dictionary.pk)}
+    stored = {
+        (row.index, found.group, found.rank): found
+        for row in Example.objects.filter(dictionary_id=dictionary.pk)
+        for found in packed_examples.unpack(row.top_contexts, row.packed)
+    }
     assert len(rows) == len(stored)
     for row in rows:
         same = stored[row["index"], row["group"], row["rank"]]
-        assert row["positions"] == packing.unpack_unsigned(same.positions).tolist()
-        assert row["values"] == packing.unpack_values(same.values).tolist()
+        assert (row["context"], row["positions"], row["values"]) == (same.context, same.positions, same.values)
         context = contexts[row["context"]]
         assert len(context["tokens"]) == len(context["token_ids"]) > max(row["positions"], default=0)
 

@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 
 from explorer.local.layout import CHECKOUT
-from features import selectors, services
+from features import packed_examples, selectors, services
 from features.models import Context, Dictionary, Example, Feature, LanguageModel, Run
 from features.services.models import ModelFacts
-from inference import packing
 from inference.dashboards.results import BANDS, RANDOM_SILENT, TOP
 from tests.interop import environments
 from tests.tiny import TEXT, tiny_dictionary, tiny_model
@@ -89,7 +88,11 @@ def test_examples_are_those_of_the_files(
     dictionary = imported(import_from, written)
     for index, said in features.items():
         rows = Example.objects.filter(dictionary_id=dictionary.pk, index=index)
-        stored = {(row.group, row.peak_position, bytes(row.positions), bytes(row.values)) for row in rows}
+        stored = {
+            (found.group, found.peak_position, tuple(found.positions), tuple(found.values))
+            for row in rows
+            for found in packed_examples.unpack(row.top_contexts, row.packed)
+        }
         maximum = Feature.objects.of(dictionary.pk).get(index=index).maximum
         wanted = set()
         for activation in said["activations"]:
@@ -101,8 +104,8 @@ def test_examples_are_those_of_the_files(
             bands = [code for code, (low, high) in BANDS.items() if low * maximum < values[place] <= high * maximum]
             group = TOP if is_top else bands[0] if bands else RANDOM_SILENT
             fires = [position for position, value in enumerate(values) if value]
-            fired = packing.pack_values(np.float32([values[position] for position in fires]))
-            wanted.add((group, place, packing.pack_unsigned(fires), fired))
+            fired = np.float16([values[position] for position in fires]).tolist()
+            wanted.add((group, place, tuple(fires), tuple(fired)))
         assert stored == wanted, index
 
 

@@ -36,9 +36,9 @@ BIASED = ("vanilla", "jumprelu")
 
 
 def detect(place: Place) -> Verdict:
-    missing = [name for name in (CONFIG, WEIGHTS) if not place.has(name)]
-    if missing:
-        return no(f"no {' and no '.join(missing)}")
+    there = place.files(CONFIG, WEIGHTS)
+    if not there.fits:
+        return there
     return yes(f"{CONFIG} has sae_type") if "sae_type" in place.json(CONFIG) else no(f"{CONFIG} has no sae_type")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from inference.dictionaries.config import DictionaryConfig
 from inference.dictionaries.formats.names import hook_point
-from inference.dictionaries.formats.place import Place, Verdict, no, yes
+from inference.dictionaries.formats.place import Place, Verdict
 from inference.dictionaries.storage import damaged
 
 LAYOUT = "atoms.pt + metadata.yaml"
@@ -24,8 +24,7 @@ DEFAULT_K = 40
 
 
 def detect(place: Place) -> Verdict:
-    missing = [name for name in (CONFIG, WEIGHTS) if not place.has(name)]
-    return no(f"no {' and no '.join(missing)}") if missing else yes(f"{CONFIG} and {WEIGHTS}")
+    return place.files(CONFIG, WEIGHTS)
 
 
 def read_config(place: Place) -> DictionaryConfig:

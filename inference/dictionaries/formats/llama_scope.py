@@ -15,7 +15,7 @@ from typing import Any
 
 from inference.dictionaries.config import DictionaryConfig, UnsupportedDictionary
 from inference.dictionaries.formats.llamascopium import model_name_beside
-from inference.dictionaries.formats.place import Place, Verdict, no, yes
+from inference.dictionaries.formats.place import Place, Verdict
 from inference.dictionaries.storage import damaged
 
 LAYOUT = "hyperparams.json + checkpoints/final.safetensors"
@@ -26,8 +26,7 @@ TENSORS = {"w_enc_fd": "encoder.weight", "b_enc_f": "encoder.bias", "w_dec_fo": 
 
 
 def detect(place: Place) -> Verdict:
-    missing = [name for name in (CONFIG, WEIGHTS) if not place.has(name)]
-    return no(f"no {' and no '.join(missing)}") if missing else yes(f"{CONFIG} and {WEIGHTS}")
+    return place.files(CONFIG, WEIGHTS)
 
 
 def read_config(place: Place) -> DictionaryConfig:

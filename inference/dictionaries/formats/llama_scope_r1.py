@@ -23,9 +23,9 @@ TENSORS = {
 
 
 def detect(place: Place) -> Verdict:
-    missing = [name for name in (CONFIG, WEIGHTS) if not place.has(name)]
-    if missing:
-        return no(f"no {' and no '.join(missing)}")
+    there = place.files(CONFIG, WEIGHTS)
+    if not there.fits:
+        return there
     has_thresholds = TENSORS["log_threshold_f"] in place.weights(WEIGHTS)
     return yes(f"{WEIGHTS} has log_jumprelu_threshold") if has_thresholds else no(f"{WEIGHTS} has other tensors")
 

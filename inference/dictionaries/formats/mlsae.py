@@ -37,9 +37,9 @@ LAYERS = {
 
 
 def detect(place: Place) -> Verdict:
-    missing = [name for name in (CONFIG, WEIGHTS) if not place.has(name)]
-    if missing:
-        return no(f"no {' and no '.join(missing)}")
+    there = place.files(CONFIG, WEIGHTS)
+    if not there.fits:
+        return there
     weights = place.weights(WEIGHTS)
     names = [_prefix(weights) + name.removesuffix(".T") for name in TENSORS.values()]
     absent = [name for name in names if name not in weights]

@@ -10,7 +10,7 @@ by the names that the models have here.
 from __future__ import annotations
 
 from inference.dictionaries.config import DictionaryConfig, UnsupportedDictionary
-from inference.dictionaries.formats.place import OVERRIDES, Place, Verdict, no, yes
+from inference.dictionaries.formats.place import OVERRIDES, Place, Verdict
 
 LAYOUT = "cc_weights.pt + cfg.json"
 CONFIG, WEIGHTS = "cfg.json", "cc_weights.pt"
@@ -19,8 +19,7 @@ PUBLISHED = {("gemma-2-2b", "blocks.14.hook_resid_pre"): (0.2758961493232058, 0.
 
 
 def detect(place: Place) -> Verdict:
-    missing = [name for name in (CONFIG, WEIGHTS) if not place.has(name)]
-    return no(f"no {' and no '.join(missing)}") if missing else yes(f"{CONFIG} and {WEIGHTS}")
+    return place.files(CONFIG, WEIGHTS)
 
 
 def read_config(place: Place) -> DictionaryConfig:

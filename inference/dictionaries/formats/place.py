@@ -132,6 +132,11 @@ class Place:
     def has(self, name: str) -> bool:
         return (self.folder / name).is_file()
 
+    def files(self, *names: str) -> Verdict:
+        """Say whether all of these files are here."""
+        missing = [name for name in names if not self.has(name)]
+        return no(f"no {' and no '.join(missing)}") if missing else yes(" and ".join(names))
+
     def inside(self, name: str) -> Path:
         """Return the path of a file; raise OutsideFolder for a link that leads elsewhere than to a hub's own store."""
         path = self.folder / name

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 from inference.dictionaries.config import DictionaryConfig, UnsupportedDictionary
-from inference.dictionaries.formats.place import Place, Verdict, no, yes
+from inference.dictionaries.formats.place import Place, Verdict
 from inference.dictionaries.formats.tensors import present
 from inference.dictionaries.storage import Weights, damaged
 
@@ -70,8 +70,7 @@ TIED = ("snmf", "codebook", "mp_sae", "itda")
 
 
 def detect(place: Place) -> Verdict:
-    missing = [name for name in (CONFIG, WEIGHTS) if not place.has(name)]
-    return no(f"no {' and no '.join(missing)}") if missing else yes(f"{CONFIG} and {WEIGHTS}")
+    return place.files(CONFIG, WEIGHTS)
 
 
 def read_config(place: Place) -> DictionaryConfig:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inference.dictionaries.config import DictionaryConfig, UnsupportedDictionary
-from inference.dictionaries.formats.place import Place, Verdict, no, yes
+from inference.dictionaries.formats.place import Place, Verdict
 from inference.dictionaries.storage import Weights, damaged
 
 LAYOUT = "conf.yaml + latest_ckpt.safetensors"
@@ -21,8 +21,7 @@ _SHAPES = {"keys": ("ef", "e"), "queries": ("ef", "e"), "values": ("ff", "f"), "
 
 
 def detect(place: Place) -> Verdict:
-    missing = [name for name in (CONFIG, WEIGHTS) if not place.has(name)]
-    return no(f"no {' and no '.join(missing)}") if missing else yes(f"{CONFIG} and {WEIGHTS}")
+    return place.files(CONFIG, WEIGHTS)
 
 
 def read_config(place: Place) -> DictionaryConfig:

@@ -10,7 +10,7 @@ writes what it reads. vectors.json says `hook_in`, and may say `hook_out`, `mode
 from __future__ import annotations
 
 from inference.dictionaries.config import DictionaryConfig
-from inference.dictionaries.formats.place import Place, Verdict, no, yes
+from inference.dictionaries.formats.place import Place, Verdict
 from inference.dictionaries.formats.tensors import present
 from inference.dictionaries.storage import damaged
 
@@ -21,8 +21,7 @@ TENSORS = {"w_enc_fd": "vectors", "b_enc_f": "bias", "threshold_f": "threshold",
 
 
 def detect(place: Place) -> Verdict:
-    missing = [name for name in (CONFIG, WEIGHTS) if not place.has(name)]
-    return no(f"no {' and no '.join(missing)}") if missing else yes(f"{CONFIG} and {WEIGHTS}")
+    return place.files(CONFIG, WEIGHTS)
 
 
 def read_config(place: Place) -> DictionaryConfig:

@@ -21,11 +21,14 @@ from kernels.cooccurrence import cooccurrence
 from kernels.encode_features import encode_features
 from kernels.encode_maximum import encode_maximum
 from kernels.encode_threshold import encode_threshold
+from kernels.encode_threshold.exact import above_of
 from kernels.encode_topk import encode_topk
-from kernels.event_stats import event_stats
+from kernels.encode_topk.exact import best_of
+from kernels.event_stats import by_feature, event_stats
 from kernels.extremes import extremes
 from kernels.gather_dot import gather_dot
 from kernels.neighbours import neighbours
+from kernels.products import Product
 from kernels.screening import Screen
 from kernels.source_attribution import reference as dense_attribution
 from kernels.source_attribution import source_attribution
@@ -94,15 +97,20 @@ def _encoders(x_td: Tensor, w_fd: Tensor, k: int) -> Iterator[Case]:
     dense_is_rough = w_fd.dtype == torch.bfloat16
     topk = {"peer": "addmm, topk", "torch": dense_topk, "agrees": same_topk}
     threshold = {"peer": "addmm, >, nonzero", "torch": dense_threshold, "agrees": same_rows}
-    yield Case(kernel="encode_topk", ours=lambda: encode_topk(x_td, w_fd, b_f, k), **topk, **common)
+    screen = None if dense_is_rough else Screen.of(w_fd, b_f)
+    used = screen is not None and Screen.pays(w_fd) and screen.pays_for(x_td)
+    yield Case(kernel="encode_topk", ours=lambda: encode_topk(x_td, w_fd, b_f, k), used=not used, **topk, **common)
     yield Case(
-        kernel="encode_threshold", ours=lambda: encode_threshold(x_td, w_fd, b_f, threshold_f), **threshold, **common
+        kernel="encode_threshold",
+        ours=lambda: encode_threshold(x_td, w_fd, b_f, threshold_f),
+        used=not used,
+        **threshold,
+        **common,
     )
-    if not dense_is_rough:
-        screen, used = Screen.of(w_fd, b_f), Screen.pays(w_fd)
+    if screen is not None:
         yield Case(
             kernel="encode_topk, screened",
-            ours=lambda: encode_topk(x_td, w_fd, b_f, k, screen=screen),
+            ours=lambda: best_of(Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=screen), k),
             used=used,
             **topk,
             **common,
@@ -110,7 +118,7 @@ def _encoders(x_td: Tensor, w_fd: Tensor, k: int) -> Iterator[Case]:
         shifted = Screen.of(w_fd, b_f - threshold_f)
         yield Case(
             kernel="encode_threshold, screened",
-            ours=lambda: encode_threshold(x_td, w_fd, b_f, threshold_f, screen=shifted),
+            ours=lambda: above_of(Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=shifted), threshold_f),
             used=used,
             **threshold,
             **common,
@@ -248,6 +256,10 @@ def _streams(device: torch.device) -> Iterator[Case]:
     value_e = torch.rand(n_events, device=device, generator=generator) * 9 + 0.1
     bin_e = (value_e * 10).long()
 
+    def stats():
+        order_e, indptr = by_feature(feature_e, n_features)
+        return event_stats(indptr, value_e[order_e], bin_e[order_e], 100)
+
     def sorted_stats():
         order_e = feature_e.argsort(stable=True)
         value, counts_f = value_e[order_e].double(), torch.bincount(feature_e, minlength=n_features)
@@ -258,7 +270,7 @@ def _streams(device: torch.device) -> Iterator[Case]:
     yield Case(
         kernel="event_stats",
         shape=f"{n_events:,} events of {n_features:,} features, 100 bins",
-        ours=lambda: event_stats(feature_e, value_e, bin_e, n_features, 100),
+        ours=stats,
         peer="sort, segment_reduce, bincount",
         torch=sorted_stats,
         agrees=lambda ours, theirs: torch.allclose(ours.powers_f4[:, 0], theirs[0][0]),

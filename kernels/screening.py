@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 
 import torch
 from torch import Tensor
@@ -25,14 +25,17 @@ COLUMNS = 8
 # Factors that cover the rounding of the bounds themselves, to bfloat16 twice.
 _ROUNDING = 1 + 2**-6
 _FAR = 1e30
-_WIDE = 512
+# Measured where a screen pays: always where the product is this wide, and from so many pre-activations on elsewhere.
+_WIDE, _NARROWEST = 512, 64
+_MANY = 1 << 22
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Screen:
     """Encoder rows in bfloat16, with the columns that turn products into upper bounds of `x . w + offset`."""
 
     w_fe: Tensor
+    offset_f: Tensor
 
     @classmethod
     def of(cls, w_fd: Tensor, offset_f: Tensor) -> Screen:
@@ -49,7 +52,7 @@ class Screen:
         columns_fc[bad_f] = 0
         columns_fc[bad_f, 0] = _FAR
         rounded_fd[bad_f] = 0
-        return cls(w_fe=torch.cat([rounded_fd, columns_fc.bfloat16()], dim=1))
+        return cls(w_fe=torch.cat([rounded_fd, columns_fc.bfloat16()], dim=1), offset_f=offset_f)
 
     @classmethod
     def when_needed(cls, w_fd: Tensor, offset_f: Tensor) -> Callable[[], Screen | None]:
@@ -63,11 +66,29 @@ class Screen:
 
     @staticmethod
     def pays(w_fd: Tensor) -> bool:
-        """Return whether weights are worth a screen's memory: wide ones in float32, on a CPU fast in bfloat16.
+        """Return whether weights are worth a screen's memory: those in float32, on a CPU fast in bfloat16.
 
-        Narrow products are so cheap that finding candidates costs as much. On GPUs this has not been measured.
+        On GPUs this has not been measured.
         """
-        return w_fd.dtype == torch.float32 and not w_fd.is_cuda and w_fd.shape[1] >= _WIDE and has_fast_bfloat16()
+        fits = w_fd.dtype == torch.float32 and not w_fd.is_cuda and w_fd.shape[1] >= _NARROWEST
+        return fits and has_fast_bfloat16()
+
+    def pays_for(self, x_td: Tensor) -> bool:
+        """Return whether it pays for so many tokens: few narrow products cost no more than finding candidates."""
+        return x_td.shape[1] >= _WIDE or len(x_td) * len(self.w_fe) >= _MANY
+
+    def gap(self, x_te: Tensor) -> Tensor:
+        """Return how far each token's bounds may be from the scores, but for rounding when they are stored."""
+        bounded_tc = x_te[:, -COLUMNS + 2 : -COLUMNS + 4].float()
+        return 2 * (bounded_tc * self._widest_c).sum(1) + self._offset_slack
+
+    @cached_property
+    def _widest_c(self) -> Tensor:
+        return self.w_fe[:, -COLUMNS + 2 : -COLUMNS + 4].float().amax(0)
+
+    @cached_property
+    def _offset_slack(self) -> float:
+        return float(self.offset_f.abs().max()) * 2**-14
 
     def inputs(self, x_td: Tensor) -> Tensor:
         """Return x_te, whose product with the weights is an upper bound of every score."""

@@ -1,7 +1,7 @@
 """What one shard knows of one dictionary: sums that add up, and candidates for examples.
 
-Activations come in batches, in token order; when enough have gathered they are sorted by feature and reduced. What
-leaves is the dictionary's part of a partial result, written by `write`.
+Activations come in batches, in token order; when enough have gathered they are sorted by feature and reduced, on the
+device where they are. What leaves is the dictionary's part of a partial result, written by `write`.
 
 Suffixes: E events (one feature at one token), R runs (one feature in one context), F features, T tokens of the shard,
 O outputs.
@@ -10,16 +10,20 @@ O outputs.
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from inference.dashboards.bins import FINE_BINS, error_bins, fine_bins
+from inference.dashboards.bins import FINE_BINS, error_bins, fine_bins_of_bits
 from inference.dashboards.columns import ColumnWriter
-from inference.dashboards.events import Events, Runs, gather_ranges
+from inference.dashboards.events import Events, Firings, Runs, gather_ranges
 from inference.dashboards.examples import Selection
 from inference.dashboards.gathering import Stretch
 from inference.dashboards.masses import COUNT_ROW, MASS_ROW, TokenMasses
 from inference.dashboards.pairs import PairCounts
 from inference.dashboards.places import Places
+from inference.dictionaries.sparse import SparseActivations
 from inference.packing import to_half
+from kernels.event_stats import EventStats, event_stats
 
 # Rows of the tables of a partial result. Positions count in the context, the others over the corpus.
 PEAK_ROW = [
@@ -36,18 +40,22 @@ class ShardAccumulator:
     """Sums and candidates of one dictionary over one shard."""
 
     def __init__(
-        self, *, n_features: int, d_out: int, d_vocab: int, stretch: Stretch, places: Places, selection: Selection
+        self,
+        *,
+        n_features: int,
+        d_out: int,
+        d_vocab: int,
+        stretch: Stretch,
+        places: Places,
+        selection: Selection,
+        device: torch.device,
     ) -> None:
         self.n_features = n_features
         self.stretch = stretch
         self.places = places
         self.selection = selection
         self.sums = {
-            "firing_count": np.zeros(n_features, dtype=np.int64),
             "context_count": np.zeros(n_features, dtype=np.int64),
-            "powers": np.zeros((n_features, 4)),
-            "maximum": np.zeros(n_features, dtype=np.float32),
-            "fine_histogram": np.zeros((n_features, FINE_BINS), dtype=np.uint32),
             "n_tokens": np.zeros((), dtype=np.int64),
             "squared_error": np.zeros(()),
             "y_squared": np.zeros(()),
@@ -55,26 +63,26 @@ class ShardAccumulator:
             "error_histogram": np.zeros(FINE_BINS, dtype=np.int64),
         }
         self._l0 = np.zeros(1, dtype=np.int64)
-        self._pairs = PairCounts(n_features)
+        self._context_p = torch.from_numpy(places.context_p).to(device)
+        self._stats = EventStats.none(n_features, FINE_BINS, device)
+        self._pairs = PairCounts(n_features, device)
         self._masses = TokenMasses(n_features, d_vocab)
         self._next = TokenMasses(n_features, d_vocab)
         self._peaks: list[dict[str, np.ndarray]] = []
         self._bands: list[dict[str, np.ndarray]] = []
         self._hard: list[dict[str, np.ndarray]] = []
         self._random: list[dict[str, np.ndarray]] = []
-        self._waiting: list[tuple[np.ndarray, ...]] = []
+        self._waiting: list[tuple[Tensor, ...]] = []
         self._n_waiting = 0
-        self._index_type = np.uint16 if n_features <= 1 << 16 else np.int32
 
-    def add_activations(
-        self, feature_e: np.ndarray, value_e: np.ndarray, firing_t: np.ndarray, l0_t: np.ndarray, place_t: np.ndarray
-    ) -> None:
-        """Take a batch of activations above zero, `firing_t` of them at each of the shard's tokens `place_t`.
+    def add_activations(self, activations: SparseActivations, l0_t: np.ndarray, place_t: np.ndarray) -> None:
+        """Take a batch of activations above zero at the shard's tokens `place_t`.
 
         `l0_t` counts those below zero too, where the architecture has them.
         """
-        self._waiting.append((feature_e.astype(self._index_type), value_e, firing_t, place_t))
-        self._n_waiting += len(value_e)
+        place = torch.from_numpy(place_t).to(activations.indptr.device)
+        self._waiting.append((activations.indices_n.int(), activations.values_n.float(), activations.counts_t, place))
+        self._n_waiting += len(activations.values_n)
         self._l0 = added(self._l0, np.bincount(l0_t))
         self.sums["n_tokens"] += len(place_t)
         if self._n_waiting >= _EVENTS_AT_ONCE:
@@ -101,14 +109,17 @@ class ShardAccumulator:
         """Reduce the activations that have gathered."""
         if not self._waiting:
             return
-        feature_e, value_e, firing_t, place_t = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+        feature_e, value_e, firing_t, place_t = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
         self._waiting, self._n_waiting = [], 0
         self._pairs.add(feature_e, firing_t)
-        events = Events.from_tokens(feature_e, value_e, firing_t, place_t, self.n_features)
+        firings = Firings.from_tokens(feature_e, value_e, firing_t, place_t, self.n_features)
         del feature_e, value_e, firing_t, place_t
-        runs = Runs.of(events, self.places.context_p[events.token_e])
-        fine_e = fine_bins(events.value_e)
-        self._add_moments(events, runs, fine_e)
+        runs = Runs.of(firings, self._context_p[firings.token_e])
+        fine_e = fine_bins_of_bits(firings.value_e.view(torch.int32))
+        self._stats.add_(event_stats(firings.indptr_f, firings.value_e, fine_e, FINE_BINS))
+        self.sums["context_count"] += np.bincount(runs.feature_r, minlength=self.n_features)
+        events, fine_e = firings.on_host(), fine_e.cpu().numpy()
+        del firings
         self._masses.add(events.feature_e, self.stretch.token_ids_t[events.token_e], events.value_e)
         self._add_next(runs)
         self._keep_candidates(events, runs, fine_e)
@@ -116,7 +127,7 @@ class ShardAccumulator:
     def write(self, writer: ColumnWriter, prefix: str) -> None:
         """Reduce what is left and write everything into a partial result, under names that begin with `prefix`."""
         self.reduce()
-        for name, array in self.sums.items():
+        for name, array in (self.sums | self._event_sums()).items():
             writer.array(prefix + name, array)
         writer.array(f"{prefix}l0_histogram", self._l0)
         self._masses.write(writer, f"{prefix}mass", MASS_ROW)
@@ -138,25 +149,15 @@ class ShardAccumulator:
                 writer.table(prefix + name, row, n_features=self.n_features, **_joined(parts))
                 parts.clear()
 
-    def _add_moments(self, events: Events, runs: Runs, fine_e: np.ndarray) -> None:
-        count_f = events.count_f
-        self.sums["firing_count"] += count_f
-        self.sums["context_count"] += np.bincount(runs.feature_r, minlength=self.n_features)
-        firing = np.flatnonzero(count_f)
-        if not len(firing):
-            return
-        starts = (np.cumsum(count_f) - count_f)[firing]
-        value_e = events.value_e.astype(np.float64)
-        power_e = np.ones_like(value_e)
-        for power in range(4):
-            power_e *= value_e
-            self.sums["powers"][firing, power] += np.add.reduceat(power_e, starts)
-        run_starts = np.searchsorted(runs.feature_r, firing)
-        highest = np.maximum.reduceat(runs.peak_value_r, run_starts)
-        self.sums["maximum"][firing] = np.maximum(self.sums["maximum"][firing], highest)
-        binned = events.feature_e * FINE_BINS + fine_e
-        counts = np.bincount(binned, minlength=self.n_features * FINE_BINS)
-        self.sums["fine_histogram"] += counts.reshape(self.n_features, FINE_BINS).astype(np.uint32)
+    def _event_sums(self) -> dict[str, np.ndarray]:
+        """Return what the events added up to. A feature that never fired has the maximum zero."""
+        stats = self._stats
+        return {
+            "firing_count": stats.count_f.cpu().numpy(),
+            "powers": stats.powers_f4.cpu().numpy(),
+            "maximum": stats.maximum_f.clamp(min=0).cpu().numpy(),
+            "fine_histogram": stats.histogram_fb.cpu().numpy().astype(np.uint32),
+        }
 
     def _add_next(self, runs: Runs) -> None:
         """Count the tokens that follow the peaks, in the contexts that do not end there."""

@@ -8,11 +8,14 @@ lies beyond.
 from __future__ import annotations
 
 import math
+from typing import Any, TypeVar
 
 import numpy as np
 
 from inference.dashboards.results import BANDS
 
+# An integer array of NumPy, or a tensor: this module does not know torch.
+Bits = TypeVar("Bits", bound=Any)
 FINE_BINS = 100
 SHOWN_BINS = FINE_BINS // 2
 _LOWEST_OCTAVE = -12
@@ -24,12 +27,16 @@ _QUARTERS = tuple(math.ceil((2 ** (quarter / 4) - 1) * (1 << _FRACTION_BITS)) fo
 
 def fine_bins(values: np.ndarray) -> np.ndarray:
     """Return the fine bin, 0 to 99, of positive float32 values."""
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.int32)
+    return fine_bins_of_bits(np.ascontiguousarray(values, dtype=np.float32).view(np.int32))
+
+
+def fine_bins_of_bits(bits: Bits) -> Bits:
+    """Return the same of the values' bits as 32-bit integers, an array of NumPy or a tensor."""
     fraction = bits & ((1 << _FRACTION_BITS) - 1)
     number = ((bits >> _FRACTION_BITS) - _FIRST) << 2
     for lowest in _QUARTERS:
         number += fraction >= lowest
-    return np.clip(number, 0, FINE_BINS - 1, out=number)
+    return number.clip(0, FINE_BINS - 1)
 
 
 def error_bins(relative_t: np.ndarray) -> np.ndarray:

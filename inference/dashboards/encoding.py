@@ -15,7 +15,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from inference.activations import capture
 from inference.dashboards.accumulators import ShardAccumulator
@@ -34,6 +35,7 @@ from inference.dictionaries.dictionary import Dictionary
 from inference.dictionaries.sparse import SparseActivations
 from inference.errors import InvalidInput
 from inference.language_models import LanguageModel
+from kernels.encode_maximum import Heights
 
 # Pre-activations of one step of one dictionary, in numbers.
 _STEP_ELEMENTS = 1 << 23
@@ -70,9 +72,7 @@ class _Step:
     source: str
     contexts: range
     place_n: np.ndarray
-    feature_e: np.ndarray
-    value_e: np.ndarray
-    firing_n: np.ndarray
+    activations: SparseActivations
     l0_n: np.ndarray
     squared_error: float
     y_squared: float
@@ -163,30 +163,26 @@ class ShardEncoder:
     ) -> _Step:
         dictionary = self.dictionaries[source]
         text_n = torch.from_numpy(is_text_n).to(x_nd.device)
+        skipped = int(self.stretch.has_bos)
         sequences = {"lengths": lengths} if dictionary.config.is_sequential else {}
         if not sequences:
             x_nd = x_nd[text_n]
+        spans = _spans(lengths, before=skipped if sequences else 0, left_out=skipped)
         with self.clock.stage("encode"):
-            h_nf = dictionary.pre_activations(x_nd, **sequences)
-            activations = dictionary.activate(h_nf, x_nd, **sequences)
+            activations, heights = dictionary.encode_with_heights(x_nd, spans, **sequences)
         with self.clock.stage("decode"):
             errors = self._errors(dictionary, activations, x_nd, y_no[text_n], text_n, sequences)
         if sequences:
-            activations, h_nf = activations.rows(text_n), h_nf[text_n]
-        lengths = [length - int(self.stretch.has_bos) for length in lengths]
-        feature_e, value_e = activations.indices_n.cpu().numpy(), activations.values_n.float().cpu().numpy()
-        l0_n = activations.counts_t.cpu().numpy()
+            activations = activations.rows(text_n)
+        context_n = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths) - skipped).to(x_nd.device)
         with self.clock.stage("silent"):
-            silent = self._silent(source, h_nf, contexts, lengths, feature_e, l0_n)
-        feature_e, value_e, firing_n = _positive(feature_e, value_e, l0_n)
+            silent = self._silent(source, activations, heights, contexts, context_n, spans)
         return _Step(
             source=source,
             contexts=contexts,
             place_n=place_n[is_text_n],
-            feature_e=feature_e,
-            value_e=value_e,
-            firing_n=firing_n,
-            l0_n=l0_n,
+            activations=_positive(activations),
+            l0_n=activations.counts_t.cpu().numpy(),
             **errors,
             **silent,
         )
@@ -218,45 +214,47 @@ class ShardEncoder:
     def _silent(
         self,
         source: str,
-        h_nf: Tensor,
+        activations: SparseActivations,
+        heights: Heights,
         contexts: range,
-        lengths: list[int],
-        feature_e: np.ndarray,
-        l0_n: np.ndarray,
+        context_n: Tensor,
+        spans: list[tuple[int, int]],
     ) -> dict[str, dict[str, np.ndarray]]:
         """Return candidates for silent examples: contexts where features do not fire at all.
 
-        What the selection holds at this moment only decides how many candidates are offered in vain.
+        What the selection holds at this moment only decides how many candidates are offered in vain: which have their
+        heights computed, never what these are.
         """
         selection = self.accumulators[source].selection
-        height_cf = torch.stack([h_tf.amax(0) for h_tf in h_nf.split(lengths)]).float().cpu().numpy()
-        silent_cf = np.ones(height_cf.shape, dtype=bool)
-        silent_cf[np.repeat(np.repeat(np.arange(len(lengths)), lengths), l0_n), feature_e] = False
-        row, feature = np.nonzero(silent_cf & self._eligible_c[contexts.start : contexts.stop, None])
+        highest_cf = heights.highest_cf
+        silent_cf = torch.ones(highest_cf.shape, dtype=torch.bool, device=highest_cf.device)
+        silent_cf[context_n.repeat_interleave(activations.counts_t), activations.indices_n] = False
+        places = np.flatnonzero(silent_cf.cpu().numpy() & self._eligible_c[contexts.start : contexts.stop, None])
+        row, feature = np.divmod(places, silent_cf.shape[1])
         context = self._number_c[contexts.start : contexts.stop][row]
         drawn = np.flatnonzero(selection.random_admits(feature, context))
-        hard = np.flatnonzero(selection.hard_admits(feature, context, height_cf[row, feature]))
-        position = self._highest(h_nf.split(lengths), row[hard], feature[hard])
+        bound = highest_cf.cpu().numpy().reshape(-1)[places]
+        near = np.flatnonzero(selection.hard_admits(feature, context, bound))
+        row, of_hard = row[near], feature[near]
+        height, token = (
+            column.cpu().numpy()
+            for column in heights.exact(
+                torch.from_numpy(row).to(highest_cf.device), torch.from_numpy(of_hard).to(highest_cf.device)
+            )
+        )
+        position = token - np.array([first for first, _ in spans])[row] + int(self.stretch.has_bos)
         return {
             "random_s": {"feature": feature[drawn].astype(np.int32), "context": context[drawn]},
             "hard_s": {
-                "feature": feature[hard].astype(np.int32),
-                "context": context[hard],
+                "feature": of_hard.astype(np.int32),
+                "context": context[near],
                 "position": position.astype(np.uint16),
-                "value": height_cf[row[hard], feature[hard]],
+                "value": height,
             },
         }
 
-    def _highest(self, parts: Sequence[Tensor], row: np.ndarray, feature: np.ndarray) -> np.ndarray:
-        """Return where, in contexts given by ascending row, features have their highest pre-activation."""
-        positions = [np.zeros(0, dtype=np.int64)]
-        for number in np.unique(row):
-            near = torch.as_tensor(feature[row == number], device=parts[number].device)
-            positions.append(parts[number][:, near].argmax(0).cpu().numpy())
-        return np.concatenate(positions) + int(self.stretch.has_bos)
-
     def _take(self, step: _Step, accumulator: ShardAccumulator) -> None:
-        if not (math.isfinite(step.squared_error) and np.isfinite(step.value_e).all()):
+        if not (math.isfinite(step.squared_error) and bool(step.activations.values_n.isfinite().all())):
             first = self.stretch.first_context
             raise ActivationsNotFinite(
                 f"{step.source} does not give finite numbers in contexts {first + step.contexts.start} to"
@@ -266,7 +264,7 @@ class ShardEncoder:
                 document=int(self.stretch.document_c[step.contexts.start]),
             )
         with self.clock.stage("reduce"):
-            accumulator.add_activations(step.feature_e, step.value_e, step.firing_n, step.l0_n, step.place_n)
+            accumulator.add_activations(step.activations, step.l0_n, step.place_n)
             accumulator.add_errors(step.squared_error, step.y_squared, step.y_sum_o, step.relative_error_n)
         with self.clock.stage("silent"):
             selection = accumulator.selection
@@ -293,16 +291,28 @@ def _chosen(columns: dict[str, np.ndarray], admits: Callable[..., np.ndarray], *
     return {name: column[rows] for name, column in columns.items()}
 
 
-def _positive(
-    feature_e: np.ndarray, value_e: np.ndarray, firing_n: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _positive(activations: SparseActivations) -> SparseActivations:
     """Leave activations below zero out: some architectures have them, and dashboards show the positive side."""
-    positive_e = value_e > 0
-    if positive_e.all():
-        return feature_e, value_e, firing_n
-    row_e = np.repeat(np.arange(len(firing_n)), firing_n)
-    firing_n = np.bincount(row_e[positive_e], minlength=len(firing_n))
-    return feature_e[positive_e], value_e[positive_e], firing_n
+    positive_e = activations.values_n > 0
+    if bool(positive_e.all()):
+        return activations
+    ends = functional.pad(positive_e.cumsum(0), (1, 0))
+    return SparseActivations(
+        ends[activations.indptr],
+        activations.indices_n[positive_e],
+        activations.values_n[positive_e],
+        activations.n_features,
+    )
+
+
+def _spans(lengths: list[int], *, before: int, left_out: int) -> list[tuple[int, int]]:
+    """Return the rows of each context's text: of `left_out` tokens that are none, `before` lie in front of it."""
+    spans, start = [], 0
+    for length in lengths:
+        stop = start + before + length - left_out
+        spans.append((start + before, stop))
+        start = stop
+    return spans
 
 
 def _in_order(

@@ -1,5 +1,8 @@
 """Sparse activations of a stretch of text, turned from token order into feature order.
 
+`Firings` and what they add up to are computed where the activations are, and then taken to the host, where examples are
+chosen: `Events` and `Runs` are NumPy's.
+
 Suffixes: E events (one feature at one token), R runs (one feature in one context), F features, T tokens.
 """
 
@@ -8,45 +11,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
-
-def stable_order(numbers: np.ndarray, limit: int) -> np.ndarray:
-    """Return the stable sorting order of integers below `limit`: by radix, 16 bits at a time, which is linear."""
-    order = np.argsort((numbers & 0xFFFF).astype(np.uint16), kind="stable")
-    if limit > 1 << 16:
-        order = order[np.argsort((numbers[order] >> 16).astype(np.uint16), kind="stable")]
-    return order
+from kernels.event_stats import by_feature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Events:
-    """Activations above zero, sorted by feature, then token; `token_e` counts over the whole corpus, BOS included."""
+    """Activations above zero, sorted by feature, then token; `token_e` counts over the tokens of a shard."""
 
     n_features: int
     feature_e: np.ndarray  # int32
     token_e: np.ndarray  # int64
     value_e: np.ndarray  # float32
 
-    @classmethod
-    def from_tokens(
-        cls, feature_e: np.ndarray, value_e: np.ndarray, firing_t: np.ndarray, token_t: np.ndarray, n_features: int
-    ) -> Events:
-        """Sort events given in token order, `firing_t` of them at each of the tokens `token_t`."""
-        order = stable_order(feature_e, n_features)
-        token_e = np.repeat(token_t, firing_t)
-        return cls(
-            n_features=n_features,
-            feature_e=feature_e[order].astype(np.int32),
-            token_e=token_e[order],
-            value_e=value_e[order],
-        )
-
     def __len__(self) -> int:
         return len(self.value_e)
 
-    @property
-    def count_f(self) -> np.ndarray:
-        return np.bincount(self.feature_e, minlength=self.n_features)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Firings:
+    """The same as tensors, wherever the activations are; feature f's are `indptr_f[f]:indptr_f[f + 1]`."""
+
+    indptr_f: Tensor
+    feature_e: Tensor  # int32
+    token_e: Tensor  # int64
+    value_e: Tensor  # float32
+
+    @classmethod
+    def from_tokens(
+        cls, feature_e: Tensor, value_e: Tensor, firing_t: Tensor, token_t: Tensor, n_features: int
+    ) -> Firings:
+        """Sort events given in token order, `firing_t` of them at each of the tokens `token_t`."""
+        order_e, indptr_f = by_feature(feature_e, n_features)
+        token_e = token_t.repeat_interleave(firing_t, output_size=len(feature_e))
+        return cls(
+            indptr_f=indptr_f, feature_e=feature_e[order_e].int(), token_e=token_e[order_e], value_e=value_e[order_e]
+        )
+
+    def on_host(self) -> Events:
+        """Return the events as NumPy has them."""
+        columns = {name: getattr(self, name).cpu().numpy() for name in ("feature_e", "token_e", "value_e")}
+        return Events(n_features=len(self.indptr_f) - 1, **columns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,33 +67,27 @@ class Runs:
     indptr_r: np.ndarray  # int64, into the events
 
     @classmethod
-    def of(cls, events: Events, context_e: np.ndarray) -> Runs:
-        """Group events by feature and context."""
-        n = len(events)
+    def of(cls, firings: Firings, context_e: Tensor) -> Runs:
+        """Group events by feature and context, where they are."""
+        n, feature_e, value_e = len(context_e), firings.feature_e, firings.value_e
         if not n:
-            none = np.zeros(0, dtype=np.int32)
-            return cls(
-                feature_r=none,
-                context_r=none,
-                peak_token_r=none.astype(np.int64),
-                peak_value_r=none.astype(np.float32),
-                indptr_r=np.zeros(1, dtype=np.int64),
-            )
-        changes = (events.feature_e[1:] != events.feature_e[:-1]) | (context_e[1:] != context_e[:-1])
-        starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
-        indptr = np.append(starts, n)
-        peak_r = np.maximum.reduceat(events.value_e, starts)
-        run_e = np.repeat(np.arange(len(starts)), np.diff(indptr))
-        highest = np.flatnonzero(events.value_e == peak_r[run_e])
-        run_of_highest = run_e[highest]
-        first = np.concatenate([[True], run_of_highest[1:] != run_of_highest[:-1]])
-        return cls(
-            feature_r=events.feature_e[starts],
-            context_r=context_e[starts].astype(np.int32),
-            peak_token_r=events.token_e[highest[first]],
-            peak_value_r=peak_r,
-            indptr_r=indptr,
-        )
+            starts, peak_r, peak_e = context_e.long(), value_e, context_e.long()
+        else:
+            changes = (feature_e[1:] != feature_e[:-1]) | (context_e[1:] != context_e[:-1])
+            starts = torch.cat([changes.new_zeros(1).long(), changes.nonzero().squeeze(1) + 1])
+            peak_r = torch.segment_reduce(value_e, "max", lengths=starts.diff(append=starts.new_tensor([n])))
+            highest = (value_e == peak_r.repeat_interleave(starts.diff(append=starts.new_tensor([n])))).nonzero()
+            highest = highest.squeeze(1)
+            # The first of them at or after each start.
+            peak_e = highest[torch.searchsorted(highest, starts)]
+        columns = {
+            "feature_r": feature_e[starts],
+            "context_r": context_e[starts].int(),
+            "peak_token_r": firings.token_e[peak_e],
+            "peak_value_r": peak_r,
+            "indptr_r": torch.cat([starts, starts.new_tensor([n])]),
+        }
+        return cls(**{name: column.cpu().numpy() for name, column in columns.items()})
 
     def __len__(self) -> int:
         return len(self.feature_r)

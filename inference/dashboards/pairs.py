@@ -7,16 +7,18 @@ squared. The counts of a larger dictionary are kept for each stretch's most freq
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from inference.dashboards.columns import ColumnWriter
-from inference.dashboards.events import gather_ranges
 from inference.dashboards.selection import places
+from kernels.cooccurrence import cooccurrence, pair_codes
+from kernels.rows import row_ends
 
 LARGEST_EXACT = 4096
 # Rows in which more features fire say little about any pair and would cost the most.
 LONGEST_ROW = 512
 FEWEST_SHARED = 5
-_PAIRS_AT_ONCE = 6_000_000
 _KEPT_PER_FEATURE = 64
 PAIR_ROW = [("other", "<u4"), ("count", "<u4")]
 
@@ -24,34 +26,33 @@ PAIR_ROW = [("other", "<u4"), ("count", "<u4")]
 class PairCounts:
     """Counts n_ij, i < j, of tokens where both features fire; `exact` says whether any were left out."""
 
-    def __init__(self, n_features: int) -> None:
+    def __init__(self, n_features: int, device: torch.device) -> None:
         self.n_features = n_features
         self.exact = n_features <= LARGEST_EXACT
-        side = n_features + 1  # one more, for the padding of short rows
-        self._table = np.zeros(side * side, dtype=np.int32) if self.exact else None
+        shape = (n_features, n_features)
+        self._table = torch.zeros(shape, dtype=torch.int32, device=device) if self.exact else None
         self._codes = np.zeros(0, dtype=np.int64)
         self._counts = np.zeros(0, dtype=np.int64)
 
-    def add(self, feature_e: np.ndarray, firing_t: np.ndarray) -> None:
+    def add(self, feature_e: Tensor, firing_t: Tensor) -> None:
         """Count the pairs of events given in token order, `firing_t` of them at each token."""
-        stops = np.cumsum(firing_t)
-        if len(firing_t) and firing_t.max() > LONGEST_ROW:
+        if len(firing_t) and int(firing_t.max()) > LONGEST_ROW:
             self.exact = False
-        # Rows of similar length together, so that padding is little.
-        rows = np.flatnonzero((firing_t > 1) & (firing_t <= LONGEST_ROW))
-        rows = rows[np.argsort(firing_t[rows].astype(np.uint16), kind="stable")]
-        while len(rows):
-            widest = int(firing_t[rows[min(len(rows), 4096) - 1]])
-            alike = int(np.searchsorted(firing_t[rows], widest, side="right"))
-            size = min(alike, max(1, 2 * _PAIRS_AT_ONCE // (widest * widest)))
-            chunk, rows = rows[:size], rows[size:]
-            self._add_rows(feature_e, stops[chunk] - firing_t[chunk], firing_t[chunk])
+            short_t = firing_t <= LONGEST_ROW
+            feature_e = feature_e[short_t.repeat_interleave(firing_t)]
+            firing_t = firing_t[short_t]
+        indptr = row_ends(firing_t)
+        if self._table is not None:
+            cooccurrence(self._table, indptr, feature_e)
+        else:
+            for codes in pair_codes(indptr.cpu(), feature_e.cpu(), self.n_features):
+                self._add_codes(codes)
 
     def write(self, writer: ColumnWriter, prefix: str) -> None:
         """Write the counts both ways: as a matrix where all are kept, or as a table of each feature's others."""
         writer.array(f"{prefix}pairs_exact", np.array(self.exact))
         if self._table is not None:
-            square = self._square()
+            square = self._table.cpu().numpy()
             with writer.rows(
                 f"{prefix}pair_matrix", np.min_scalar_type(int(square.max(initial=0))).str, (self.n_features,)
             ) as append:
@@ -64,32 +65,8 @@ class PairCounts:
         counts = np.concatenate([self._counts, self._counts])
         writer.table(f"{prefix}pairs", PAIR_ROW, feature, self.n_features, other=other, count=counts)
 
-    def _square(self) -> np.ndarray:
-        side = self.n_features + 1
-        return self._table.reshape(side, side)[:-1, :-1]
-
-    def _add_rows(self, feature_e: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> None:
-        width = int(lengths.max())
-        padded = np.full((len(starts), width), self.n_features, dtype=np.int32)
-        padded[np.arange(width) < lengths[:, None]] = feature_e[gather_ranges(starts, starts + lengths)]
-        padded.sort(axis=1)
-        by_place = np.ascontiguousarray(padded.T)
-        codes = np.empty((width * (width - 1) // 2, len(starts)), dtype=np.int64)
-        filled, side = 0, self.n_features + 1
-        for place in range(width - 1):
-            later = width - 1 - place
-            head = by_place[place].astype(np.int64) * side
-            np.add(head, by_place[place + 1 :], out=codes[filled : filled + later])
-            filled += later
-        if self._table is not None:
-            self._table += np.bincount(codes.ravel(), minlength=side * side).astype(np.int32)
-        else:
-            self._add_codes(codes.ravel())
-
     def _add_codes(self, codes: np.ndarray) -> None:
-        side = self.n_features + 1
-        left, right = np.divmod(codes[codes % side != self.n_features], side)
-        fresh, counts = np.unique(left * self.n_features + right, return_counts=True)
+        fresh, counts = np.unique(codes, return_counts=True)
         self._codes, self._counts = most_frequent(
             *add_counts(self._codes, self._counts, fresh, counts), _KEPT_PER_FEATURE * self.n_features
         )

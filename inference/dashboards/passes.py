@@ -303,6 +303,7 @@ class Pass:
                 stretch=stretch,
                 places=places,
                 selection=selection,
+                device=self.model.device,
             )
         encoder = ShardEncoder(
             self.model,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from inference.dictionaries import architectures
 from inference.dictionaries.architectures import Decoder, Encoder
+from inference.dictionaries.architectures.heights import encode_with_heights
 from inference.dictionaries.architectures.linear import needed
 from inference.dictionaries.config import DictionaryConfig
 from inference.dictionaries.folding import fold
@@ -26,6 +27,7 @@ from inference.dictionaries.formats.tensors import read_tensors
 from inference.dictionaries.normalization import denormalize, normalize
 from inference.dictionaries.sparse import SparseActivations
 from inference.errors import InvalidInput, NotFound
+from kernels.encode_maximum import Heights, Spans
 
 if TYPE_CHECKING:
     from inference.language_models import LanguageModel
@@ -128,6 +130,16 @@ class Dictionary:
         Most architectures need the pre-activations alone; where features explain away what others see, the input.
         """
         return self.encoder.activate(h_tf, self._input(x_td), **self._sequences(x_td, lengths))
+
+    @torch.inference_mode()
+    def encode_with_heights(
+        self, x_td: Tensor, spans: Spans, lengths: Sequence[int] | None = None
+    ) -> tuple[SparseActivations, Heights]:
+        """Return what `encode` returns, and the highest pre-activations of each feature in spans of rows.
+
+        Give it few tokens at a time: some architectures compute all pre-activations of these at once.
+        """
+        return encode_with_heights(self.encoder, self._input(x_td), spans, **self._sequences(x_td, lengths))
 
     @torch.inference_mode()
     def decode(

@@ -23,7 +23,9 @@ def cooccurrence_kernel(table_ptr, indptr_ptr, indices_ptr, n_features, BLOCK: t
             j = right + tl.arange(0, BLOCK)
             feature_j = tl.load(indices_ptr + j, mask=j < last, other=0)
             is_pair = (i[:, None] < j[None, :]) & (j < last)[None, :]
-            tl.atomic_add(table_ptr + feature_i[:, None] * n_features + feature_j[None, :], 1, mask=is_pair)
+            lower = tl.minimum(feature_i[:, None], feature_j[None, :]).to(tl.int64)
+            upper = tl.maximum(feature_i[:, None], feature_j[None, :])
+            tl.atomic_add(table_ptr + lower * n_features + upper, 1, mask=is_pair)
 
 
 def cooccurrence(table_ff: Tensor, indptr: Tensor, indices_n: Tensor) -> None:

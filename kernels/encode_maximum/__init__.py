@@ -10,9 +10,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from kernels.encode_maximum import cpu
+from kernels.encode_maximum.heights import Dense, Heights, Spans, heights
 from kernels.encode_maximum.reference import Maximum
 
-__all__ = ["Maximum", "encode_maximum"]
+__all__ = ["Dense", "Heights", "Maximum", "Spans", "encode_maximum", "heights"]
 
 
 def encode_maximum(x_td: Tensor, w_fd: Tensor, b_f: Tensor, indptr: Tensor) -> Maximum:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from kernels.encode_threshold import cpu, exact, reference
-from kernels.rows import Rows
+from kernels.products import Product
+from kernels.rows import Rows, chunks, joined
 from kernels.screening import Screen
 
-__all__ = ["encode_threshold", "keep_above"]
+__all__ = ["above_of", "encode_threshold", "keep_above"]
 
 
 def encode_threshold(
@@ -27,9 +28,22 @@ def encode_threshold(
     With a screen, made of `Screen.of(w_fd, b_f - threshold_f)`, a bfloat16 product finds the candidates and float32
     decides: which entries are kept is then the same as in float32, up to float32's own rounding.
     """
-    if screen is not None:
-        return exact.encode_threshold(x_td, w_fd, b_f, threshold_f, screen)
-    return encode(x_td, w_fd, b_f, threshold_f)
+    if screen is None or not screen.pays_for(x_td):
+        return encode(x_td, w_fd, b_f, threshold_f)
+    parts = [
+        above_of(Product(x_td=x_td[chunk], w_fd=w_fd, b_f=b_f, screen=screen), threshold_f)
+        for chunk in chunks(len(x_td), len(b_f))
+    ]
+    return joined(parts) if parts else encode(x_td, w_fd, b_f, threshold_f)
+
+
+def above_of(product: Product, threshold_f: Tensor) -> Rows:
+    """Return the same of a product that others look at too."""
+    if product.is_screened:
+        return exact.above_of(product, threshold_f)
+    if product.x_td.is_cuda:
+        return encode(product.x_td, product.w_fd, product.b_f, threshold_f)
+    return cpu.keep_above(product.h_tf, threshold_f)
 
 
 def encode(x_td: Tensor, w_fd: Tensor, b_f: Tensor, threshold_f: Tensor) -> Rows:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.rows import Rows, chunks, count_not_finite, joined, places_to_rows, row_ends, scores, wide
+from kernels.products import Product
+from kernels.rows import Rows, chunks, count_not_finite, joined, places_to_rows, scores, wide
 
 
 def encode_threshold(x_td: Tensor, w_fd: Tensor, b_f: Tensor, threshold_f: Tensor) -> Rows:
@@ -26,14 +27,6 @@ def keep_above(h_tf: Tensor, threshold_f: Tensor) -> Rows:
     return Rows(indptr, indices_n, h_tf.reshape(-1)[places], count_not_finite(h_tf))
 
 
-def candidates(x_te: Tensor, w_fe: Tensor) -> tuple[Tensor, Tensor]:
-    """Return indptr and indices of the entries of `x_te @ w_fe.T` that are not below zero; both are bfloat16."""
-    counts, indices = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dtype=torch.int64)]
-    for chunk in chunks(len(x_te), len(w_fe)):
-        bound_tf = x_te[chunk] @ w_fe.T
-        # A bfloat16 is below zero if its bits are, and integers compare faster.
-        places = np.flatnonzero(bound_tf.view(torch.int16).numpy() >= 0)
-        indptr, indices_n = places_to_rows(places, tuple(bound_tf.shape))
-        counts.append(indptr.diff())
-        indices.append(indices_n)
-    return row_ends(torch.cat(counts)), torch.cat(indices)
+def candidates(product: Product) -> tuple[Tensor, Tensor]:
+    """Return indptr and indices of the bounds that are not below zero: neither are their bits."""
+    return places_to_rows(np.flatnonzero(product.bits_tf >= 0), product.bits_tf.shape)

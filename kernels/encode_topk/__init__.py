@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from kernels.encode_topk import cpu, exact, reference
-from kernels.rows import Best
+from kernels.products import Product
+from kernels.rows import Best, chunks
 from kernels.screening import Screen
 
-__all__ = ["encode_topk", "keep_best"]
+__all__ = ["best_of", "encode_topk", "keep_best"]
 
 
 def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int, *, screen: Screen | None = None) -> Best:
@@ -22,9 +23,22 @@ def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int, *, screen: Scre
     added up, and values returned, in float32. With a screen, made of `Screen.of(w_fd, b_f)`, a bfloat16 product finds
     the candidates and float32 decides: the result is then the same as in float32, up to float32's own rounding.
     """
-    if screen is not None:
-        return exact.encode_topk(x_td, w_fd, b_f, k, screen)
-    return encode(x_td, w_fd, b_f, k)
+    if screen is None or not screen.pays_for(x_td):
+        return encode(x_td, w_fd, b_f, k)
+    parts = [
+        best_of(Product(x_td=x_td[chunk], w_fd=w_fd, b_f=b_f, screen=screen), k)
+        for chunk in chunks(len(x_td), len(b_f))
+    ]
+    return cpu.joined(parts) if parts else encode(x_td, w_fd, b_f, k)
+
+
+def best_of(product: Product, k: int) -> Best:
+    """Return the same of a product that others look at too."""
+    if product.is_screened:
+        return exact.best_of(product, k)
+    if product.x_td.is_cuda:
+        return encode(product.x_td, product.w_fd, product.b_f, k)
+    return cpu.dense(product, k)
 
 
 def encode(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int) -> Best:

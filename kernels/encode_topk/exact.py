@@ -1,9 +1,9 @@
 """Screened: bfloat16 upper bounds find candidates, float32 scores them, and the bounds prove that none is missing.
 
-What is not a candidate is below the lowest bound of the candidates. A row whose k-th score in float32 is no lower is
-certified; the others are computed again in float32.
+What is not a candidate is below its token's level. A row whose k-th score in float32 is no lower is certified; the
+others are computed again in float32.
 
-Shape suffixes: T tokens, D input width, F features, K kept, C candidates, R rows computed again.
+Shape suffixes: T tokens, D input width, F features, K kept, N candidates, R rows computed again.
 """
 
 from __future__ import annotations
@@ -11,28 +11,51 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kernels.encode_topk import cpu
 from kernels.gather_dot import gather_dot
-from kernels.rows import Best
-from kernels.screening import Screen, above
+from kernels.products import Product
+from kernels.rows import Best, row_ends
+from kernels.screening import above
+
+# With more candidates than this share of all pre-activations, a product of everything in float32 is cheaper.
+_MOST_CANDIDATES = 1 / 8
 
 
-def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int, screen: Screen) -> Best:
+def best_of(product: Product, k: int) -> Best:
     """Return what `encode_topk` in float32 would, having computed little in float32."""
     from kernels.encode_topk import encode
 
-    n_candidates = 2 * k + 16
-    if n_candidates >= len(b_f):
-        return encode(x_td, w_fd, b_f, k)
-    x_te = screen.inputs(x_td)
-    bounds = encode(x_te, screen.w_fe, screen.w_fe.new_zeros(len(b_f)), n_candidates)
-    indices_tc = bounds.indices_tk.clamp(min=0)
-    indptr = torch.arange(len(x_td) + 1, device=x_td.device) * n_candidates
-    h_tc = gather_dot(x_td, w_fd, indptr, indices_tc.reshape(-1)).view(indices_tc.shape) + b_f[indices_tc]
-    not_finite_t = (~h_tc.isfinite()).sum(1)
-    values_tk, places_tk = torch.where(h_tc.isnan(), -torch.inf, h_tc).topk(k, dim=1)
-    indices_tk = indices_tc.gather(1, places_tk)
-    proven_t = values_tk[:, -1] >= above(bounds.values_tk[:, -1])
-    again_r = (~(proven_t & x_te.isfinite().all(1))).nonzero().squeeze(1)
+    n_tokens, n_features = len(product.x_td), len(product.b_f)
+    if 2 * k + 16 >= n_features:
+        return encode(product.x_td, product.w_fd, product.b_f, k)
+    indptr, indices_n, level_t = (_candidates if product.x_td.is_cuda else cpu.candidates)(product, k)
+    if len(indices_n) > _MOST_CANDIDATES * n_tokens * n_features:
+        return encode(product.x_td, product.w_fd, product.b_f, k)
+    h_n = gather_dot(product.x_td, product.w_fd, indptr, indices_n) + product.b_f[indices_n]
+    strange_n = ~h_n.isfinite()
+    not_finite_t = row_ends(strange_n.long())[indptr].diff()
+    h_n = h_n.masked_fill_(h_n.isnan(), -torch.inf)
+    values_tk, indices_tk = (_top_of_rows if h_n.is_cuda else cpu.top_of_rows)(indptr, indices_n, h_n, k)
+    again_r = (values_tk[:, -1] < level_t).nonzero().squeeze(1)
     if len(again_r):
-        values_tk[again_r], indices_tk[again_r], not_finite_t[again_r] = encode(x_td[again_r], w_fd, b_f, k)
+        again = encode(product.x_td[again_r], product.w_fd, product.b_f, k)
+        values_tk[again_r], indices_tk[again_r], not_finite_t[again_r] = again
     return Best(values_tk, torch.where(values_tk > -torch.inf, indices_tk, -1), not_finite_t)
+
+
+def _candidates(product: Product, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `(indptr, indices_n, level_t)`: what is not a candidate has a bound below its token's level."""
+    from kernels.encode_topk import triton
+
+    assert product.screen is not None
+    w_fe = product.screen.w_fe
+    bounds = triton.encode_topk(product.x_te, w_fe, w_fe.new_zeros(len(w_fe)), 2 * k + 16)
+    indptr = torch.arange(len(product.x_te) + 1, device=w_fe.device) * (2 * k + 16)
+    return indptr, bounds.indices_tk.clamp(min=0).reshape(-1), above(bounds.values_tk[:, -1])
+
+
+def _top_of_rows(indptr: Tensor, indices_n: Tensor, values_n: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest of each row and their indices; rows are equally long."""
+    n_tokens = len(indptr) - 1
+    values_tk, places_tk = values_n.view(n_tokens, -1).topk(k, dim=1)
+    return values_tk, indices_n.view(n_tokens, -1).gather(1, places_tk)

@@ -1,4 +1,4 @@
-"""Events sorted by feature, and a program for each feature that goes through its own: nothing is shared or atomic.
+"""A program for each feature, which goes through its own events: nothing is shared or atomic.
 
 Suffixes: e events, b bins.
 """
@@ -59,12 +59,9 @@ def event_stats_kernel(
     tl.store(histogram_ptr + feature * n_bins + b, histogram.to(tl.int64), mask=b < n_bins)
 
 
-def event_stats(feature_e: Tensor, value_e: Tensor, bin_e: Tensor, n_features: int, n_bins: int) -> EventStats:
+def event_stats(indptr: Tensor, value_e: Tensor, bin_e: Tensor, n_bins: int) -> EventStats:
     """Return the sums of each feature."""
-    order_e = feature_e.argsort(stable=True)
-    indptr = torch.zeros(n_features + 1, dtype=torch.int64, device=value_e.device)
-    torch.cumsum(torch.bincount(feature_e, minlength=n_features), 0, out=indptr[1:])
-    options = {"device": value_e.device}
+    n_features, options = len(indptr) - 1, {"device": value_e.device}
     stats = EventStats(
         torch.empty(n_features, dtype=torch.int64, **options),
         torch.empty(n_features, 4, dtype=torch.float64, **options),
@@ -74,8 +71,8 @@ def event_stats(feature_e: Tensor, value_e: Tensor, bin_e: Tensor, n_features: i
     )
     event_stats_kernel[(n_features,)](
         indptr,
-        value_e[order_e],
-        bin_e[order_e].int(),
+        value_e,
+        bin_e.int(),
         *stats,
         n_bins,
         BLOCK_E=256,

@@ -21,7 +21,7 @@ def implementation(request, device, poisoned, monkeypatch):
 def rows(n_tokens: int, n_features: int, most: int, device):
     generator = torch.Generator().manual_seed(n_tokens)
     lengths = torch.randint(0, most + 1, (n_tokens,), generator=generator)
-    parts = [torch.randperm(n_features, generator=generator)[:n].sort().values for n in lengths.tolist()]
+    parts = [torch.randperm(n_features, generator=generator)[:n] for n in lengths.tolist()]
     indptr = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     return indptr.to(device), torch.cat([torch.zeros(0, dtype=torch.int64), *parts]).to(device)
 

@@ -1,7 +1,10 @@
 import pytest
 import torch
 
-from kernels.encode_maximum import cpu, encode_maximum, reference
+from kernels.encode_maximum import Dense, cpu, encode_maximum, heights, reference
+from kernels.encode_maximum.heights import Known, Screened
+from kernels.products import Product
+from kernels.screening import Screen
 from tests.kernels.inputs import NOT_FINITE, WELL_BEHAVED, Inputs, far_apart, normal
 
 pytest.importorskip("triton", reason="Triton has no wheels for this platform")
@@ -85,3 +88,69 @@ def test_maxima_repeat_themselves(implementation, device):
     first = implementation(*inputs, indptr)
     for _ in range(19):
         assert all(torch.equal(a, b) for a, b in zip(implementation(*inputs, indptr), first, strict=True))
+
+
+def screened(inputs: Inputs, spans, *, threshold=None):
+    offset_f = inputs.b_f if threshold is None else inputs.b_f - threshold
+    return Screened(Product(**inputs._asdict(), screen=Screen.of(inputs.w_fd, offset_f)), spans)
+
+
+HEIGHTS = {
+    "dense": lambda inputs, spans: heights(Product(**inputs._asdict()), spans),
+    "screened": screened,
+    "screened-above": lambda inputs, spans: screened(inputs, spans, threshold=0.7),
+    "triton": lambda inputs, spans: Known(
+        fused.encode_maximum(*inputs, torch.tensor([0, *(last for _, last in spans)], device=inputs.x_td.device))
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HEIGHTS)
+@pytest.mark.parametrize("case", [name for name in WELL_BEHAVED if name != "no-tokens"])
+def test_heights_are_exact_where_they_are_asked_for_and_bounds_elsewhere(kind, case, device, poisoned):
+    if kind.startswith("screened") and device.type != "cpu":
+        pytest.skip("bounds are for CPUs")
+    inputs = WELL_BEHAVED[case]().to(device)
+    n, n_features = len(inputs.x_td), len(inputs.b_f)
+    spans = [(0, n)] if n < 3 else [(0, n // 3), (n // 3, n)]
+    found, h_tf = HEIGHTS[kind](inputs, spans), inputs.scores()
+    wanted_cf = torch.stack([h_tf[first:last].amax(0) for first, last in spans])
+    tolerance = 2e-6 * float(h_tf.abs().max()) + 1e-37
+    assert (found.highest_cf.double().cpu() >= wanted_cf - tolerance).all()
+    context_n = torch.arange(len(spans), device=device).repeat_interleave(n_features)
+    feature_n = torch.arange(n_features, device=device).repeat(len(spans))
+    some_n = torch.arange(0, len(feature_n), 3, device=device)
+    values_n, rows_n = (column.cpu() for column in found.exact(context_n[some_n], feature_n[some_n]))
+    wanted_n = wanted_cf.view(-1)[some_n.cpu()]
+    torch.testing.assert_close(values_n.double(), wanted_n, atol=tolerance, rtol=0)
+    at_n = h_tf[rows_n, feature_n[some_n].cpu()]
+    torch.testing.assert_close(at_n, wanted_n, atol=2 * tolerance, rtol=0)
+    first_n = torch.tensor([first for first, _ in spans])[context_n[some_n].cpu()]
+    assert (rows_n >= first_n).all()
+
+
+def test_heights_do_not_depend_on_what_else_is_asked_for():
+    inputs, spans = normal(40, 33, 300), [(0, 17), (17, 40)]
+    found = screened(inputs, spans)
+    context_n, feature_n = torch.arange(2).repeat_interleave(300), torch.arange(300).repeat(2)
+    every, alone_n = found.exact(context_n, feature_n), torch.tensor([411])
+    alone = found.exact(context_n[alone_n], feature_n[alone_n])
+    assert all(torch.equal(a[alone_n], b) for a, b in zip(every, alone, strict=True))
+    assert all(len(column) == 0 for column in found.exact(alone_n[:0], alone_n[:0]))
+
+
+def test_the_first_of_equal_bounds_counts():
+    x_td, w_fd, b_f = Inputs(*(tensor.round() for tensor in normal(30, 16, 140)))
+    x_td[:] = x_td[0]
+    found = screened(Inputs(x_td, w_fd, b_f), [(0, 4), (4, 30)])
+    context_n, feature_n = torch.arange(2).repeat_interleave(140), torch.arange(140).repeat(2)
+    assert found.exact(context_n, feature_n)[1].view(2, 140).unique(dim=1).flatten().tolist() == [0, 4]
+
+
+def test_heights_of_nothing_finite_are_the_lowest(device):
+    h_tf = torch.full((4, 3), torch.nan, device=device)
+    h_tf[2, 1] = 5.0
+    found = Dense(h_tf, [(0, 2), (2, 4)])
+    assert found.highest_cf.cpu().tolist() == [[-torch.inf] * 3, [-torch.inf, 5.0, -torch.inf]]
+    values_n, rows_n = found.exact(torch.tensor([1], device=device), torch.tensor([1], device=device))
+    assert (values_n.tolist(), rows_n.tolist()) == ([5.0], [2])

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from kernels.encode_threshold import cpu, encode_threshold, exact, reference
+from kernels.products import Product
 from kernels.screening import Screen
 from tests.kernels.inputs import NOT_FINITE, WELL_BEHAVED, Inputs, far_apart, normal
 
@@ -11,7 +12,10 @@ from kernels.encode_threshold import triton as fused
 
 
 def screened(x_td, w_fd, b_f, threshold_f):
-    return exact.encode_threshold(x_td, w_fd, b_f, threshold_f, Screen.of(w_fd, b_f - threshold_f))
+    product = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=Screen.of(w_fd, b_f - threshold_f))
+    # Whatever their size, where bounds hold.
+    strange = not product.x_te.isfinite().all()
+    return encode_threshold(x_td, w_fd, b_f, threshold_f) if strange else exact.above_of(product, threshold_f)
 
 
 IMPLEMENTATIONS = {

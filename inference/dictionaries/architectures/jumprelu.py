@@ -13,7 +13,8 @@ from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
 from kernels.encode_features import encode_features
-from kernels.encode_threshold import encode_threshold, keep_above
+from kernels.encode_threshold import above_of, encode_threshold, keep_above
+from kernels.products import Product
 from kernels.screening import Screen, no_screen
 
 
@@ -32,6 +33,10 @@ class JumpReLU:
     def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
         rows = encode_threshold(x_td, w_enc_fd, b_enc_f, self.threshold_f, screen=self.screen())
         return SparseActivations(rows.indptr, rows.indices_n, rows.values_n.to(x_td.dtype), len(b_enc_f))
+
+    def encode_product(self, product: Product) -> SparseActivations:
+        rows = above_of(product, self.threshold_f)
+        return SparseActivations(rows.indptr, rows.indices_n, rows.values_n, len(product.b_f))
 
     def activate(self, h_tf: Tensor) -> SparseActivations:
         rows = keep_above(h_tf, self.threshold_f)

@@ -8,15 +8,17 @@ one feature per row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
 from kernels.affine import affine
+from kernels.encode_maximum import Heights, Spans, heights
+from kernels.products import Product
 from kernels.screening import Screen
 from kernels.sparse_decode import sparse_decode
 
@@ -37,6 +39,18 @@ class Activation(Protocol):
         ...
 
 
+@runtime_checkable
+class Fused(Protocol):
+    """An activation that a kernel decides on, which may find its candidates in bfloat16."""
+
+    @property
+    def screen(self) -> Callable[[], Screen | None]: ...
+
+    def encode_product(self, product: Product) -> SparseActivations:
+        """Return the activations of a product that others look at too."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LinearEncoder:
     """An encoder whose activations follow from a product. Whatever is subtracted first is folded into `b_enc_f`."""
@@ -47,7 +61,7 @@ class LinearEncoder:
 
     @property
     def n_bytes(self) -> int:
-        screen = Screen.n_bytes(self.w_enc_fd) if hasattr(self.activation, "screen") else 0
+        screen = Screen.n_bytes(self.w_enc_fd) if isinstance(self.activation, Fused) else 0
         return self.w_enc_fd.nbytes + self.b_enc_f.nbytes + screen
 
     def encode(self, x_td: Tensor) -> SparseActivations:
@@ -64,6 +78,15 @@ class LinearEncoder:
     def kth_scores(self, activations: SparseActivations) -> Tensor:
         """Return what chosen features must reach, for activations of the kind where k features fire at a token."""
         return self.activation.kth_scores(activations)
+
+    def encode_with_heights(self, x_td: Tensor, spans: Spans) -> tuple[SparseActivations, Heights]:
+        screen = self.activation.screen() if isinstance(self.activation, Fused) else None
+        product = Product(x_td=x_td, w_fd=self.w_enc_fd, b_f=self.b_enc_f, screen=screen)
+        if isinstance(self.activation, Fused):
+            activations = self.activation.encode_product(product)
+        else:
+            activations = self.activation.activate(product.h_tf)
+        return activations.to(x_td.dtype), heights(product, spans)
 
     def pre_activations(self, x_td: Tensor) -> Tensor:
         return affine(x_td, self.w_enc_fd, self.b_enc_f)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from inference.dictionaries.architectures.heights import encode_with_heights
 from inference.dictionaries.sparse import SparseActivations
+from kernels.encode_maximum import Heights, Spans
 
 if TYPE_CHECKING:
     from inference.dictionaries.architectures import Encoder
@@ -34,6 +36,10 @@ class Rescaled:
 
     def encode_features(self, x_td: Tensor, indices_m: Tensor, **sequences: object) -> Tensor:
         return self.encoder.encode_features(x_td, indices_m, **sequences) * self.scale_f[indices_m]
+
+    def encode_with_heights(self, x_td: Tensor, spans: Spans, **sequences: object) -> tuple[SparseActivations, Heights]:
+        activations, found = encode_with_heights(self.encoder, x_td, spans, **sequences)
+        return self._scaled(activations), found
 
     def pre_activations(self, x_td: Tensor, **sequences: object) -> Tensor:
         return self.encoder.pre_activations(x_td, **sequences)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from inference.dictionaries.sparse import SparseActivations
 from kernels.encode_features import encode_features
-from kernels.encode_topk import encode_topk, keep_best
+from kernels.encode_topk import best_of, encode_topk, keep_best
+from kernels.products import Product
 from kernels.rows import scores
 from kernels.screening import Screen, no_screen
 
@@ -35,6 +36,10 @@ class TopK:
     def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
         best = encode_topk(x_td, w_enc_fd, b_enc_f, self.k, screen=self.screen())
         return SparseActivations.from_topk(best.values_tk.to(x_td.dtype), best.indices_tk, len(b_enc_f))
+
+    def encode_product(self, product: Product) -> SparseActivations:
+        best = best_of(product, self.k)
+        return SparseActivations.from_topk(best.values_tk, best.indices_tk, len(product.b_f))
 
     def activate(self, h_tf: Tensor) -> SparseActivations:
         return SparseActivations.from_topk(*keep_best(h_tf, self.k), h_tf.shape[1])

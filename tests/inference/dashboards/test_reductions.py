@@ -6,13 +6,22 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.dashboards import masses, pairs
-from inference.dashboards.bins import FINE_BINS, band_counts, fine_bins, fine_edges, shown_edges, shown_histogram
+from inference.dashboards.bins import (
+    FINE_BINS,
+    band_counts,
+    fine_bins,
+    fine_bins_of_bits,
+    fine_edges,
+    shown_edges,
+    shown_histogram,
+)
 from inference.dashboards.columns import ColumnReader, ColumnWriter
-from inference.dashboards.events import Events, Runs, gather_ranges, stable_order, sum_by_code
+from inference.dashboards.events import Firings, Runs, gather_ranges, sum_by_code
 
 
 @given(st.lists(st.floats(2**-20, 2**20, width=32), min_size=1))
@@ -41,12 +50,6 @@ def test_band_counts_are_exact_where_bands_end_at_edges():
     assert counts[4] == 1
 
 
-@pytest.mark.parametrize("limit", [1000, 1 << 17])
-def test_stable_order_sorts_and_keeps_ties(limit):
-    numbers = np.random.default_rng(0).integers(0, limit, 5000)
-    np.testing.assert_array_equal(stable_order(numbers, limit), np.argsort(numbers, kind="stable"))
-
-
 @pytest.mark.parametrize("limit", [300, 1 << 20])
 def test_sum_by_code(limit):
     rng = np.random.default_rng(1)
@@ -62,25 +65,47 @@ def test_gather_ranges_keeps_empty_ones_out():
 
 
 def test_runs_of_no_events_are_none():
-    none = np.zeros(0)
-    events = Events.from_tokens(none.astype(np.int32), none, np.zeros(3, np.int64), np.arange(3), 4)
-    assert len(Runs.of(events, none.astype(np.int32))) == 0
+    none = torch.zeros(0)
+    firings = Firings.from_tokens(none.int(), none, torch.zeros(3, dtype=torch.int64), torch.arange(3), 4)
+    assert len(Runs.of(firings, none.int())) == 0
+    assert len(firings.on_host()) == 0
 
 
 def test_peak_is_the_first_of_equal_heights():
-    feature = np.array([1, 0, 1, 1, 0], dtype=np.int32)
-    value = np.array([2.0, 1.0, 2.0, 3.0, 1.0], dtype=np.float32)
-    events = Events.from_tokens(feature, value, np.array([2, 1, 2]), np.array([10, 11, 12]), 2)
-    runs = Runs.of(events, np.array([0, 0, 0, 0, 0]))
+    feature, value = torch.tensor([1, 0, 1, 1, 0], dtype=torch.int32), torch.tensor([2.0, 1.0, 2.0, 3.0, 1.0])
+    firings = Firings.from_tokens(feature, value, torch.tensor([2, 1, 2]), torch.tensor([10, 11, 12]), 2)
+    assert firings.on_host().token_e.tolist() == [10, 12, 10, 11, 12]
+    runs = Runs.of(firings, torch.tensor([0, 0, 0, 0, 0]))
     assert runs.peak_token_r.tolist() == [10, 12]
     assert runs.peak_value_r.tolist() == [1.0, 3.0]
     assert np.diff(runs.indptr_r).tolist() == [2, 3]
 
 
+def test_runs_are_of_one_feature_in_one_context():
+    generator = torch.Generator().manual_seed(5)
+    firing_t = torch.randint(0, 6, (60,), generator=generator)
+    feature_e = torch.cat([torch.randperm(9, generator=generator)[:n] for n in firing_t.tolist()])
+    value_e = torch.randint(1, 5, (len(feature_e),), generator=generator).float()
+    context_t = torch.arange(60) // 7
+    firings = Firings.from_tokens(feature_e, value_e, firing_t, torch.arange(60), 9)
+    runs, wanted = Runs.of(firings, context_t[firings.token_e]), {}
+    token_e = torch.arange(60).repeat_interleave(firing_t)
+    for feature, token, value in zip(feature_e.tolist(), token_e.tolist(), value_e.tolist(), strict=True):
+        wanted.setdefault((feature, token // 7), []).append((-value, token))
+    found = zip(runs.feature_r, runs.context_r, runs.peak_value_r, runs.peak_token_r, strict=True)
+    assert list(found) == [(*key, -min(own)[0], min(own)[1]) for key, own in sorted(wanted.items())]
+    assert np.diff(runs.indptr_r).tolist() == [len(own) for _, own in sorted(wanted.items())]
+
+
+def test_fine_bins_are_the_same_of_tensors():
+    values = torch.rand(500, generator=torch.Generator().manual_seed(1)).exp2().pow(9)
+    np.testing.assert_array_equal(fine_bins_of_bits(values.view(torch.int32)).numpy(), fine_bins(values.numpy()))
+
+
 def random_rows(seed, n_features, n_tokens, most):
     rng = np.random.default_rng(seed)
     rows = [rng.permutation(n_features)[: rng.integers(0, most)] for _ in range(n_tokens)]
-    return rows, np.concatenate(rows), np.array(list(map(len, rows)))
+    return rows, torch.from_numpy(np.concatenate(rows)), torch.tensor(list(map(len, rows)))
 
 
 def written(counts: pairs.PairCounts) -> ColumnReader:
@@ -104,7 +129,7 @@ def dense_product(rows, n_features):
 
 def test_pair_counts_equal_the_dense_product():
     rows, features, firing = random_rows(2, 40, 300, 30)
-    counts = pairs.PairCounts(40)
+    counts = pairs.PairCounts(40, torch.device("cpu"))
     counts.add(features, firing)
     counts.add(features, firing)
     assert counts.exact
@@ -114,7 +139,7 @@ def test_pair_counts_equal_the_dense_product():
 def test_pairs_of_large_dictionaries_are_counted_by_feature(monkeypatch):
     monkeypatch.setattr(pairs, "LARGEST_EXACT", 10)
     rows, features, firing = random_rows(3, 40, 200, 20)
-    counts = pairs.PairCounts(40)
+    counts = pairs.PairCounts(40, torch.device("cpu"))
     counts.add(features, firing)
     assert not counts.exact
     numbers, found = written(counts).table("pairs", range(40))
@@ -125,8 +150,8 @@ def test_pairs_of_large_dictionaries_are_counted_by_feature(monkeypatch):
 
 def test_rows_too_long_are_left_out_and_said(monkeypatch):
     monkeypatch.setattr(pairs, "LONGEST_ROW", 3)
-    counts = pairs.PairCounts(10)
-    counts.add(np.array([0, 1, 0, 1, 2, 3]), np.array([2, 4]))
+    counts = pairs.PairCounts(10, torch.device("cpu"))
+    counts.add(torch.tensor([0, 1, 0, 1, 2, 3]), torch.tensor([2, 4]))
     assert not counts.exact
     assert written(counts).array("pair_matrix").sum() == 2
 

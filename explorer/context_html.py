@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from html import escape
 from itertools import pairwise
@@ -42,7 +42,7 @@ def tokens_html(
     fired = dict(zip(positions, values, strict=True))
     elements = [_silent(text[start:end]) for start, end in spans]
     firsts: Sequence[int] = range(len(spans))
-    if len(set(spans)) < len(spans):
+    if len(set(starts)) < len(spans) and len(set(spans)) < len(spans):
         firsts = _firsts(spans)
         elements = _joined(text, spans, firsts, fired, maximum)
     else:
@@ -67,35 +67,32 @@ def _joined(
     return elements
 
 
-def _segments(elements: Sequence[str], firsts: Sequence[int], n_tokens: int, peak: int) -> Iterator[str]:
-    """Yield the elements in their segments: far, mid and near before the peak, the peak, and the same after it."""
+def _segments(elements: Sequence[str], firsts: Sequence[int], n_tokens: int, peak: int) -> list[str]:
+    """Return the elements in their segments: far, mid and near before the peak, the peak, and the same after it."""
     at = bisect_right(firsts, peak) - 1
     end = firsts[at + 1] if at + 1 < len(firsts) else n_tokens  # the token after those of the peak's element
     # An element before the peak is as far as its last token, which comes right before the next one's first.
     far, mid = (max(0, bisect_right(firsts, peak - reach) - 1) for reach in (MIDDLE, NEAR))
+    parts = []
     if at:
-        yield '<span class="before"><span>'
-        yield from _wrapped("far", elements[:far])
-        yield from _wrapped("mid", elements[far:mid])
-        yield from elements[mid:at]
-        yield "</span></span>"
-    yield '<span class="peak"><span>'
-    yield elements[at]
-    yield "</span></span>"
+        near = "".join(elements[mid:at])
+        parts.append(
+            f'<span class="before"><span>{_wrapped("far", elements[:far])}{_wrapped("mid", elements[far:mid])}{near}'
+            "</span></span>"
+        )
+    parts.append(f'<span class="peak"><span>{elements[at]}</span></span>')
     if end < n_tokens:
         mid, far = (bisect_right(firsts, peak + reach) for reach in (NEAR, MIDDLE))
-        yield '<span class="after"><span>'
-        yield from elements[at + 1 : mid]
-        yield from _wrapped("mid", elements[mid:far])
-        yield from _wrapped("far", elements[far:])
-        yield "</span></span>"
+        near = "".join(elements[at + 1 : mid])
+        parts.append(
+            f'<span class="after"><span>{near}{_wrapped("mid", elements[mid:far])}{_wrapped("far", elements[far:])}'
+            "</span></span>"
+        )
+    return parts
 
 
-def _wrapped(segment: str, elements: Sequence[str]) -> Iterator[str]:
-    if elements:
-        yield f'<span class="{segment}">'
-        yield from elements
-        yield "</span>"
+def _wrapped(segment: str, elements: Sequence[str]) -> str:
+    return f'<span class="{segment}">{"".join(elements)}</span>' if elements else ""
 
 
 def example_html(example: ExampleCard, maximum: float) -> SafeString:

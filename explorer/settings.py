@@ -76,10 +76,11 @@ INSTALLED_APPS = [
     "explorer",
 ]
 MIDDLEWARE = [
+    "explorer.answers.ServerTimingMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     # A feature's page is a quarter of its size; streams of events say themselves that they are not to be compressed.
-    "django.middleware.gzip.GZipMiddleware",
+    "explorer.answers.CompressMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -87,7 +87,12 @@ def _add_corpus(run: Run, reporter: Reporter) -> None:
     skips, copies_at = Skips(), Path(settings.FACET_CORPORA)
     if path.startswith(HUB):
         reporter.say(f"Copying at most {run.params['limit']:,} documents of {path.removeprefix(HUB)}.")
-        found = documents_of(path, skips=skips, field=field, limit=run.params["limit"], copies_at=copies_at)
+        limit = run.params["limit"]
+
+        def told(n_rows: int) -> None:
+            reporter.at("copy", n_rows, limit, "documents")
+
+        found = documents_of(path, skips=skips, field=field, limit=limit, copies_at=copies_at, told=told)
         documents = _counted(found, reporter)
     else:
         here = Path(path)

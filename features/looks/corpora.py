@@ -73,7 +73,7 @@ def look_at_corpus(path: str, *, glob: str = "", field: str = "", name: str = ""
     root = here if here.is_dir() else here.parent
     looked = [_file(root, file) for file in found[:_LOOKED_INTO]]
     texts = [file.relative_to(root).as_posix() for file in found if _kind(file) == "text"]
-    name = name or (path.rpartition("/")[2] if is_dataset else here.stem)
+    name = name or (path.rpartition("/")[2].partition("@")[0] if is_dataset else here.stem)
     slug = slugify(name)
     return CorpusLook(
         path=path,

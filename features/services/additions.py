@@ -14,7 +14,7 @@ from features.services.checks import may_add, path_of, text_of
 from features.services.corpora import corpus_slug
 from features.services.dictionaries import checked_release, checked_source
 from features.services.models import checked_slug
-from features.texts.copies import LIMIT
+from features.texts.datasets import LIMIT
 from features.words import slugify
 from inference.errors import InvalidInput
 
@@ -85,13 +85,14 @@ def create_corpus(
     """
     path = _place(path, user)
     field = text_of(field or "text", what="field", limit=80)
-    name = text_of(name or path.rstrip("/").rpartition("/")[2].partition(".")[0], what="name", limit=200)
+    name = text_of(name or path.rstrip("/").rpartition("/")[2].partition("@")[0].partition(".")[0], what="name", limit=200)
     corpus_slug(name)
     if limit is not None and not 1 <= limit <= MOST_DOCUMENTS:
         raise InvalidInput(f"{limit:,} documents cannot be copied.", f"Give 1 to {MOST_DOCUMENTS:,}.", limit=limit)
     params = {"what": "corpus", "path": path, "name": name, "glob": glob, "field": field}
     params |= {"limit": limit or LIMIT, "description": description}
-    return _create(f"Add the text {name}", ("read",), params, user)
+    phases = ("copy", "read") if path.startswith("hub:") else ("read",)
+    return _create(f"Add the text {name}", phases, params, user)
 
 
 def _create(title: str, phases: tuple[str, ...], params: Mapping[str, Any], user: AbstractBaseUser) -> int:

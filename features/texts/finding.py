@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from features.services.corpora import NewDocument
-from features.texts import copies, lines
+from features.texts import copies, datasets, lines
 from features.texts.skips import Skips
 from features.words import storable
 from inference.errors import NotFound
@@ -25,17 +25,19 @@ def documents_of(
     skips: Skips,
     glob: str = "",
     field: str = "text",
-    limit: int = copies.LIMIT,
+    limit: int = datasets.LIMIT,
     copies_at: Path,
+    told: datasets.Told | None = None,
 ) -> Iterator[NewDocument]:
     """Yield the documents of a place, in order of their names.
 
-    `hub:OWNER/NAME` is a dataset, of which at most `limit` documents are copied. Without a pattern, hidden folders and
-    those of packages and build outputs are left out. Raises NotFound, InvalidInput, and what copies raises.
+    `hub:OWNER/NAME@REVISION` is a dataset, of which at most `limit` documents are copied; `told` hears how many are,
+    and may stop that. Without a pattern, hidden folders and those of packages and build outputs are left out. Raises NotFound, InvalidInput, and what copies raises.
     """
     if place.startswith(HUB):
-        path = copies.of_dataset(place.removeprefix(HUB), field=field, limit=limit, copies_at=copies_at, skips=skips)
-        yield from lines.documents_of_lines(path, place.removeprefix(HUB), field, skips)
+        name = place.removeprefix(HUB)
+        path = datasets.of_dataset(name, field=field, limit=limit, copies_at=copies_at, skips=skips, told=told)
+        yield from lines.documents_of_lines(path, name.partition("@")[0], field, skips)
         return
     here = Path(place).expanduser()
     files = list(files_of(here, glob))
@@ -56,7 +58,7 @@ def documents_in(
         elif path.suffix.lower() in lines.SUFFIXES:
             yield from lines.documents_of_lines(path, name, field, skips)
         elif path.suffix.lower() in copies.PARQUET:
-            copied = copies.of_parquet(path, field=field, copies_at=copies_at, skips=skips)
+            copied = copies.of_parquet(path, field=field, copies_at=copies_at)
             yield from lines.documents_of_lines(copied, name, field, skips)
         elif reason := _objection(path):
             skips.add(name, reason)

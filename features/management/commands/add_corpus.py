@@ -11,7 +11,7 @@ from django.core.management.base import CommandParser
 from features import services
 from features.management.facet_command import FacetCommand
 from features.texts import Skips, documents_of
-from features.texts.copies import LIMIT
+from features.texts.datasets import LIMIT
 
 
 class Command(FacetCommand):
@@ -19,7 +19,7 @@ class Command(FacetCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name")
-        parser.add_argument("place", help="a folder, a file, or hub:OWNER/NAME")
+        parser.add_argument("place", help="a folder, a file, or hub:OWNER/NAME[@REVISION]")
         parser.add_argument("--glob", default="", help="which files, relative to the folder (default: all but hidden)")
         parser.add_argument(
             "--field", default="text", help="the field of the text in JSONL and Parquet (default: text)"

@@ -14,7 +14,6 @@ from features import selectors, services
 from features.models import Run, Shard
 from features.results import Histogram
 from features.run_results import ShardCard
-from features.selectors import runs as selecting
 from features.selectors.sources import error_histogram
 
 pytestmark = pytest.mark.django_db
@@ -86,7 +85,7 @@ def test_a_run_without_shards_shows_none(client):
 
 
 def test_of_very_many_shards_those_with_something_to_tell_are_kept(run, monkeypatch):
-    monkeypatch.setattr(selecting, "LISTED_SHARDS", 1)
+    monkeypatch.setattr("features.selectors.runs.LISTED_SHARDS", 1)
     shards = selectors.run(run.pk).shards
     assert [shard.number for shard in shards.shards] == [0, 2, 4]
     assert shards.n_shards == 6

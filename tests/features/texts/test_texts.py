@@ -12,7 +12,8 @@ from features import selectors, services
 from features.builds import documents_of as documents_in
 from features.models import Corpus
 from features.texts import Skips, documents_of, finding, lines
-from features.texts.copies import DatasetUnavailable, ParquetNeedsPyarrow
+from features.texts.copies import ParquetNeedsPyarrow
+from features.texts.datasets import DatasetUnavailable
 from inference.dashboards.corpus import text_of
 from inference.errors import Conflict, InvalidInput, NotFound
 

@@ -85,7 +85,8 @@ def create_corpus(
     """
     path = _place(path, user)
     field = text_of(field or "text", what="field", limit=80)
-    name = text_of(name or path.rstrip("/").rpartition("/")[2].partition("@")[0].partition(".")[0], what="name", limit=200)
+    last = path.rstrip("/").rpartition("/")[2].partition("@")[0]
+    name = text_of(name or last.partition(".")[0], what="name", limit=200)
     corpus_slug(name)
     if limit is not None and not 1 <= limit <= MOST_DOCUMENTS:
         raise InvalidInput(f"{limit:,} documents cannot be copied.", f"Give 1 to {MOST_DOCUMENTS:,}.", limit=limit)

@@ -32,7 +32,8 @@ def documents_of(
     """Yield the documents of a place, in order of their names.
 
     `hub:OWNER/NAME@REVISION` is a dataset, of which at most `limit` documents are copied; `told` hears how many are,
-    and may stop that. Without a pattern, hidden folders and those of packages and build outputs are left out. Raises NotFound, InvalidInput, and what copies raises.
+    and may stop that. Without a pattern, hidden folders and those of packages and build outputs are left out. Raises
+    NotFound, InvalidInput, and what copies and datasets raise.
     """
     if place.startswith(HUB):
         name = place.removeprefix(HUB)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,13 @@ def env(process_env, builds_folder):
 @pytest.fixture
 def committed(parts, transactional_db, builds_folder):
     """The parts, registered where other processes see them, and built once."""
+    with built_once(parts) as world:
+        yield world
+
+
+@contextmanager
+def built_once(parts):
+    """Register parts where other processes see them, build them once, and remove them."""
     model = services.models.add_model(facts=parts.facts, slug="tiny")
     corpus = services.corpora.add_corpus(name="Some files", documents=parts.documents)
     dictionaries = {

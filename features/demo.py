@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,13 +108,10 @@ def _corpus() -> Corpus:
 
 def _account() -> str:
     """Make the account and return its password; an empty one if it is there already."""
-    users = get_user_model().objects
-    if users.filter(username=ACCOUNT).exists():
+    if get_user_model().objects.filter(username=ACCOUNT).exists():
         return ""
-    password = secrets.token_urlsafe(9)
     # Staff: on a machine of one's own, its owner may add what lies on it.
-    users.create_user(ACCOUNT, password=password, is_staff=True)
-    return password
+    return services.accounts.create(name=ACCOUNT, staff=True)
 
 
 @transaction.atomic

@@ -56,7 +56,7 @@ def test_every_command_is_documented() -> None:
 def own_commands_in_order() -> list[str]:
     """Return the commands in the order in which one uses them."""
     order = ["add_model", "add_dictionary", "add_corpus", "build", "evaluate", "import_features", "export_features",
-             "export_html", "demo_setup", "resume_runs", "synthesize", "plans"]  # fmt: skip
+             "export_html", "add_account", "demo_setup", "resume_runs", "synthesize", "plans"]  # fmt: skip
     return sorted(own_commands(), key=lambda name: (order.index(name) if name in order else len(order), name))
 
 

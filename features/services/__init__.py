@@ -1,6 +1,7 @@
 """Every write: keyword-only functions, each in a transaction, that raise inference.errors.FacetError."""
 
 from features.services import (
+    accounts,
     additions,
     comments,
     corpora,
@@ -18,6 +19,7 @@ from features.services import (
 )
 
 __all__ = [
+    "accounts",
     "additions",
     "comments",
     "corpora",

@@ -10,7 +10,7 @@ from django.db.models import Sum
 
 from features import demo
 from features.models import Corpus, Dictionary, Document, LanguageModel, Run
-from inference.errors import FacetError, NotFound
+from inference.errors import Conflict, FacetError, InvalidInput, NotFound
 from tests.tiny import tiny_dictionary, tiny_model
 
 
@@ -135,6 +135,19 @@ def test_the_demonstration_is_set_up_once(db, tmp_path, valkey, monkeypatch):
     with pytest.raises(NotFound) as error:
         demo.set_up(tmp_path / "nowhere")
     assert "demo.train" in error.value.remedy
+
+
+def test_an_account_is_made_once_and_its_password_works(db):
+    password = run("add_account", "ada").split("Password: ")[1].split()[0]
+    ada = get_user_model().objects.get(username="ada")
+    assert ada.check_password(password) and not ada.is_staff
+    with pytest.raises(Conflict):
+        run("add_account", "ada")
+    for name in ("", "two words", "n" * 151, "a\0b"):
+        with pytest.raises(InvalidInput):
+            run("add_account", name)
+    run("add_account", "grace", "--staff")
+    assert get_user_model().objects.get(username="grace").is_staff
 
 
 def test_the_demonstration_prints_facts(db, tmp_path, valkey, settings):

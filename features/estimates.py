@@ -17,6 +17,7 @@ from django.db import connection
 
 from features import partitions
 from features.models import Dictionary, LanguageModel
+from features.services.runs import check_tokens
 from inference.dashboards.budget import shard_bytes
 from inference.errors import InvalidInput
 from inference.hook_points import owner_of, parts
@@ -62,6 +63,7 @@ def estimate(*, dictionaries: Sequence[int], n_tokens: int) -> Estimate:
     rows = list(Dictionary.objects.filter(id__in=dictionaries).select_related("model"))
     if not rows:
         raise InvalidInput("No dictionary is chosen.", "Choose at least one.")
+    check_tokens(n_tokens)
     n_features = sum(row.n_features for row in rows)
     budget = settings.FACET_BUILD_MEMORY
     measured = _measured()

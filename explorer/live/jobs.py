@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from django.db import connections
 from kombu.exceptions import OperationalError
 
 from explorer.celery import app
-from explorer.live.errors import Cancelled, EngineBusy, ValkeyGone
+from explorer.live.errors import Cancelled, EngineBusy, JobUnknown, ValkeyGone
 from explorer.live.events import follow
 from explorer.live_values import EngineStatus
 from inference import streams
@@ -24,6 +25,7 @@ from inference.errors import FacetError
 
 QUEUE_SECONDS = 180
 STALE_SECONDS = 600
+_JOB = re.compile(r"[0-9a-f]{32}")
 SEND_POLICY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 0.5}
 
 
@@ -111,7 +113,13 @@ def release_database() -> None:
 
 
 def cancel(job: str, *, queue: str = "engine") -> None:
-    """Ask whoever works on the job to stop; its stream ends with what there is by then."""
+    """Ask whoever works on the job to stop; its stream ends with what there is by then.
+
+    Raises:
+        JobUnknown: for what is no id of a job; of one whose stream is gone, a worker may still be at it.
+    """
+    if not _JOB.fullmatch(job):
+        raise JobUnknown(job[:64])
     with valkey() as client:
         client.set(streams.cancel_key(job), "1", ex=streams.STREAM_SECONDS)
         if client.zrem(streams.waiting_key(queue), job):

@@ -73,8 +73,7 @@ def create_build(
         raise InvalidInput("The dictionaries belong to several models.", "Start one build for each model.")
     if memory is not None and memory <= 0:
         raise InvalidInput("A build needs some memory.", "Give a number of gigabytes above zero.", memory=memory)
-    if not 1 <= n_tokens <= MAX_TOKENS:
-        raise InvalidInput(f"A build cannot read {n_tokens:,} tokens.", f"Give 1 to {MAX_TOKENS:,}.", n_tokens=n_tokens)
+    check_tokens(n_tokens)
     context_size = min(context_size or CONTEXT_SIZE, model.context_size)
     chosen = chosen_corpus(corpus)
     sources = ", ".join(row.source for row in rows)
@@ -92,6 +91,12 @@ def create_build(
         dictionaries=[row.id for row in rows],
         user=user,
     )
+
+
+def check_tokens(n_tokens: int) -> None:
+    """Raise InvalidInput unless a build can read so many tokens."""
+    if not 1 <= n_tokens <= MAX_TOKENS:
+        raise InvalidInput(f"A build reads 1 to {MAX_TOKENS:,} tokens.", "Give a number between them.")
 
 
 @transaction.atomic

@@ -54,6 +54,12 @@ def test_a_build_that_was_resumed_says_nothing_of_time(world):
     assert estimates.estimate(dictionaries=[rows[0].pk], n_tokens=10_000).seconds is None
 
 
+def test_more_than_a_build_reads_is_refused(registered):
+    for n_tokens in (0, 10**9 + 1, 10**400):
+        with pytest.raises(InvalidInput, match="1,000,000,000"):
+            estimates.estimate(dictionaries=[row.pk for row in registered.dictionaries.values()], n_tokens=n_tokens)
+
+
 def test_nothing_chosen_is_refused(db):
     with pytest.raises(InvalidInput):
         estimates.estimate(dictionaries=[], n_tokens=1000)

@@ -64,6 +64,13 @@ def test_cancel_ends_with_what_there_is(world, worker):
     assert 1 <= len(end.data["rows"][0]["tokens"]) < 240
 
 
+def test_what_is_no_job_leaves_nothing_in_valkey(valkey):
+    for job in ("", "x" * 5000, "a:b", "0" * 31, "\n" * 32):
+        with pytest.raises(live.JobUnknown):
+            live.cancel(job)
+    assert not streams.connect(valkey).keys("facet:live:*x*")
+
+
 def test_a_job_that_nobody_reads_is_abandoned(world, worker, valkey):
     job = asks.start_steering(LONG).job_id
     client = streams.connect(valkey)

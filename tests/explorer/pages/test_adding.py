@@ -111,7 +111,7 @@ def test_a_dictionary_is_added_and_its_page_shows_what_its_files_say(staff: Clie
         "Evaluate",
     ):
         assert said in page, said
-    assert ("Another model than in training" in page and "Trained as" in page) or "as SAELens writes them" in page
+    assert "Another model than in training" in page and "as SAELens writes them" in page
     again = staff.post("/add/dictionary", form | {"source": "1-res-topk"})
     run = Run.objects.get(id=int(again.url.rsplit("/", 1)[1]))
     assert run.state == "failed" and "already there with other weights" in run.error
@@ -154,7 +154,7 @@ def test_text_is_added_and_shown_with_its_documents(staff: Client, tmp_path: Pat
 
 def test_a_corpus_shows_what_was_made_of_it(site: Site):
     page = text(Client().get("/corpora/python"))
-    assert "json/decoder.py" in page or "decoder.py" in page
+    assert "decoder.py" in page
     assert "1-res-topk" in page and "2-res-jump" in page and 'href="/tiny"' in page
 
 

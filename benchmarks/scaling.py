@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
 
 from benchmarks import weights
 from benchmarks.build import stages
@@ -36,7 +34,7 @@ WORKERS = (1, 2)
 # What the series of features and of tokens are held at; that of workers, at both and the least tokens.
 N_FEATURES, N_TOKENS = 4096, 262_144
 THREADS = 2
-_K = 32
+_HOOK = "blocks.1.hook_resid_post"
 POINTS = weights.ROOT / ".local" / "benchmarks" / "scaling.jsonl"
 
 
@@ -93,7 +91,10 @@ def _measured(points: list[Point]) -> dict[Point, dict[str, Any]]:
         for number, point in enumerate(points, 1):
             began = time.perf_counter()
             if not (was_kept := point in runs):
-                dictionary = str(_dictionary(Path(folder), point.n_features))
+                path = Path(folder, str(point.n_features))
+                dictionary = str(
+                    weights.random_topk(path, width=weights.WIDTH, n_features=point.n_features, hook=_HOOK)
+                )
                 sizes = {"n_tokens": point.n_tokens, "workers": point.workers, "threads": point.threads}
                 runs[point] = Build(model=model, dictionary=dictionary, **sizes).measured()
                 _keep(commit, point, runs[point])
@@ -176,26 +177,3 @@ def _row(run: dict[str, Any]) -> dict[str, Any]:
         "workers": run["measurements"]["workers"],
         **stages(run),
     }
-
-
-def _dictionary(folder: Path, n_features: int) -> Path:
-    """Write a random dictionary: unit rows, both ways the same."""
-    path = folder / str(n_features)
-    if (path / "cfg.json").exists():
-        return path
-    path.mkdir(parents=True)
-    width = weights.WIDTH
-    generator = torch.Generator().manual_seed(n_features)
-    w_fd = torch.nn.functional.normalize(torch.randn(n_features, width, generator=generator), dim=1)
-    biases = {"b_enc": torch.zeros(n_features), "b_dec": torch.zeros(width)}
-    save_file({"W_enc": w_fd.T.contiguous(), "W_dec": w_fd, **biases}, path / "sae_weights.safetensors")
-    cfg = {
-        "architecture": "topk",
-        "k": _K,
-        "d_in": width,
-        "d_sae": n_features,
-        "dtype": "float32",
-        "metadata": {"hook_name": "blocks.1.hook_resid_post", "prepend_bos": True},
-    }
-    (path / "cfg.json").write_text(json.dumps(cfg))
-    return path

@@ -61,6 +61,18 @@ def load() -> Weights:
     return _loaded(STAND_INS / "model", STAND_INS / "dictionaries", "random weights: the demonstration's are absent")
 
 
+def load_wide() -> Weights:
+    """Make, once, a random model of the size of GPT-2 small with a random TopK dictionary at two thirds of its depth.
+
+    The text is read by the tokenizer of `load`: ids lie in the first part of the vocabulary.
+    """
+    folder, source = STAND_INS / "wide", "7-res-topk"
+    if not (folder / "model" / "config.json").is_file():
+        _make_wide_model(folder / "model")
+    random_topk(folder / "dictionaries" / source, width=768, n_features=24_576, hook="blocks.7.hook_resid_post")
+    return _loaded(folder / "model", folder / "dictionaries", "random weights")
+
+
 def documents(limit: int | None = None, *, with_packages: bool = False) -> list[DocumentRef]:
     """Return the standard library's files, the text that every machine has; `with_packages`, those installed too."""
     root = Path(sysconfig.get_paths()["stdlib"])
@@ -125,6 +137,37 @@ def _make_model(folder: Path) -> None:
     )
     tokenizer.save_pretrained(folder)
     GPT2LMHeadModel(config).save_pretrained(folder)
+
+
+def _make_wide_model(folder: Path) -> None:
+    load().model.tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    GPT2LMHeadModel(GPT2Config(bos_token_id=0, eos_token_id=0)).save_pretrained(folder)
+
+
+def random_topk(folder: Path, *, width: int, n_features: int, hook: str) -> Path:
+    """Write, unless it is there, a random TopK dictionary: rows of length one, both ways the same."""
+    if (folder / "cfg.json").exists():
+        return folder
+    generator = torch.Generator().manual_seed(n_features)
+    w_fd = torch.nn.functional.normalize(torch.randn(n_features, width, generator=generator), dim=1)
+    biases = {"b_enc": torch.zeros(n_features), "b_dec": torch.zeros(width)}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({"W_enc": w_fd.T.contiguous(), "W_dec": w_fd, **biases}, folder / "sae_weights.safetensors")
+    config = {
+        "architecture": "topk",
+        "k": _K,
+        "d_in": width,
+        "d_sae": n_features,
+        "dtype": "float32",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "rescale_acts_by_decoder_norm": False,
+        "metadata": {"model_name": "facet-demo", "hook_name": hook, "prepend_bos": True},
+    }
+    (folder / "cfg.json").write_text(json.dumps(config))
+    return folder
 
 
 def _make_dictionary(folder: Path, architecture: str, hook_in: str, hook_out: str | None, seed: int) -> None:

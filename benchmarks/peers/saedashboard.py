@@ -1,8 +1,10 @@
 """SAEDashboard's side of the build: run as a module, in its own environment, with one argument, a JSON file.
 
-It makes dashboards the way its Neuronpedia runner does (`sae_dashboard.neuronpedia`): the same layout, quantiles and
-batches of features, of tokens that it is given, and writes one JSON file per batch. Prints a line of JSON: seconds of
-each batch, from tokens and loaded weights to the file, and the peak memory of the process. Imports nothing of Facet.
+It makes dashboards of tokens that it is given, in one of two ways. `neuronpedia`: as its Neuronpedia runner does
+(`sae_dashboard.neuronpedia`), with the same layout, quantiles and batches of features, one JSON file per batch.
+`readme`: as its README shows, with ten quantiles and the library's other defaults, 64 features and 256 prompts at a
+time, one HTML page per batch. Prints a line of JSON: seconds of each batch, from tokens
+and loaded weights to the file, and the peak memory of the process. Imports nothing of Facet.
 """
 
 from __future__ import annotations
@@ -39,16 +41,16 @@ def main(path: str) -> None:
         started, cpu_started = time.perf_counter(), time.process_time()
         size = spec["features_at_a_time"]
         features = list(range(number * size, (number + 1) * size))
-        _batch(model, sae, tokens, features, spec, out / f"batch-{number}.json")
+        _WAYS[spec["way"]](model, sae, tokens, features, spec, out / f"batch-{number}")
         seconds.append(time.perf_counter() - started)
         cpu.append(time.process_time() - cpu_started)
     peak = 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-    sizes = sum(file.stat().st_size for file in out.glob("batch-*.json"))
+    sizes = sum(file.stat().st_size for file in out.glob("batch-*"))
     found = {"seconds": seconds, "cpu_seconds": cpu, "peak_memory_bytes": peak, "bytes": sizes, "versions": _versions()}
     print(json.dumps(found))
 
 
-def _batch(model: Any, sae: Any, tokens: Any, features: list[int], spec: dict[str, Any], path: Path) -> None:
+def _neuronpedia(model: Any, sae: Any, tokens: Any, features: list[int], spec: dict[str, Any], path: Path) -> None:
     from sae_dashboard.components_config import (
         ActsHistogramConfig,
         Column,
@@ -89,6 +91,27 @@ def _batch(model: Any, sae: Any, tokens: Any, features: list[int], spec: dict[st
     data = SaeVisRunner(config).run(encoder=sae, model=model, tokens=tokens)
     vocabulary = {number: token for token, number in model.tokenizer.get_vocab().items()}
     path.write_text(NeuronpediaConverter.convert_to_np_json(model, data, asked, vocabulary))
+
+
+def _readme(model: Any, sae: Any, tokens: Any, features: list[int], spec: dict[str, Any], path: Path) -> None:
+    from sae_dashboard.data_writing_fns import save_feature_centric_vis
+    from sae_dashboard.sae_vis_data import SaeVisConfig
+    from sae_dashboard.sae_vis_runner import SaeVisRunner
+
+    config = SaeVisConfig(
+        hook_point=spec["hook_point"],
+        features=features,
+        minibatch_size_features=len(features),
+        minibatch_size_tokens=256,
+        device="cpu",
+        dtype="float32",
+        ignore_tokens={model.tokenizer.bos_token_id},
+    )
+    data = SaeVisRunner(config).run(encoder=sae, model=model, tokens=tokens)
+    save_feature_centric_vis(sae_vis_data=data, filename=path)
+
+
+_WAYS = {"neuronpedia": _neuronpedia, "readme": _readme}
 
 
 def _versions() -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The live prompt as TransformerLens and SAELens answer it: run as a module, in its own environment, with a JSON file.
 
-For each line on standard input it runs the prompt once, whole model, dense encode and torch.topk, and prints the
-seconds that took. Imports nothing of Facet.
+For each line on standard input, a number of tokens and one of seconds, it runs the beginning of the prompt, whole
+model, dense encode and torch.topk, until that many seconds have passed, and prints the mean of what one run took.
+Imports nothing of Facet.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ def main(path: str) -> None:
     torch.set_grad_enabled(False)
     model = hooked_model(Path(spec["model"]))
     sae = SAE.load_from_disk(spec["dictionary"], device="cpu")
-    ids_bt = torch.tensor([spec["ids"]])
-    for _ in sys.stdin:
-        started = time.perf_counter()
-        _, cache = model.run_with_cache(ids_bt, names_filter=spec["hook_point"])
-        a_tf = sae.encode(cache[spec["hook_point"]])[0]
-        best = a_tf[1:].amax(0).topk(spec["top"])
-        a_tf[:, best.indices].T.tolist()
-        print(time.perf_counter() - started, flush=True)
+    for line in sys.stdin:
+        n_tokens, turn_seconds = line.split()
+        ids_bt = torch.tensor([spec["ids"][: int(n_tokens)]])
+        started, count = time.perf_counter(), 0
+        while count == 0 or time.perf_counter() - started < float(turn_seconds):
+            _, cache = model.run_with_cache(ids_bt, names_filter=spec["hook_point"])
+            a_tf = sae.encode(cache[spec["hook_point"]])[0]
+            best = a_tf[1:].amax(0).topk(spec["top"])
+            a_tf[:, best.indices].T.tolist()
+            count += 1
+        print((time.perf_counter() - started) / count, flush=True)
 
 
 if __name__ == "__main__":

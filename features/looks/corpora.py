@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from features.looks.amounts import amount_of
 from features.models import Corpus
 from features.services.checks import path_of
 from features.services.corpora import split_by_name
@@ -40,7 +41,8 @@ class FoundFile:
 class CorpusLook:
     """What a look found: `n_test` of `n_files` would be held out; `n_odd` of the first `n_looked_into` are no text.
 
-    `n_tables` files hold a document in each row; `is_dataset` is one of a hub, which only its run looks at.
+    `n_tables` files hold a document in each row; `is_dataset` is one of a hub, which only its run looks at. Documents,
+    bytes of text and tokens are estimated from the beginnings of files; None where these do not tell.
     """
 
     path: str
@@ -57,6 +59,9 @@ class CorpusLook:
     files: tuple[FoundFile, ...]
     is_dataset: bool = False
     known: str = ""
+    n_documents: int | None = None
+    n_text_bytes: int | None = None
+    n_tokens: int | None = None
 
 
 @using_paths()
@@ -73,6 +78,10 @@ def look_at_corpus(path: str, *, glob: str = "", field: str = "", name: str = ""
     root = here if here.is_dir() else here.parent
     looked = [_file(root, file) for file in found[:_LOOKED_INTO]]
     texts = [file.relative_to(root).as_posix() for file in found if _kind(file) == "text"]
+    n_odd, n_texts = sum(bool(file.problem) for file in looked), sum(file.kind == "text" for file in looked)
+    amount = amount_of(found, field=field or "text", share_of_texts=1 - n_odd / n_texts if n_texts else 1.0)
+    if is_dataset:
+        amount = None
     name = name or (path.rpartition("/")[2].partition("@")[0] if is_dataset else here.stem)
     slug = slugify(name)
     return CorpusLook(
@@ -86,10 +95,13 @@ def look_at_corpus(path: str, *, glob: str = "", field: str = "", name: str = ""
         n_test=sum(split_by_name(text) == "test" for text in texts),
         n_tables=len(found) - len(texts),
         n_looked_into=len(looked),
-        n_odd=sum(bool(file.problem) for file in looked),
+        n_odd=n_odd,
         files=tuple(sorted(looked, key=lambda file: (not file.problem, file.name))[:SHOWN]),
         is_dataset=is_dataset,
         known=f"/corpora/{slug}" if Corpus.objects.filter(slug=slug).exists() else "",
+        n_documents=None if amount is None else round(amount.n_documents),
+        n_text_bytes=None if amount is None else round(amount.n_bytes),
+        n_tokens=None if amount is None else round(amount.n_tokens),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -85,7 +86,7 @@ def test_a_run_without_shards_shows_none(client):
 
 
 def test_of_very_many_shards_those_with_something_to_tell_are_kept(run, monkeypatch):
-    monkeypatch.setattr("features.selectors.runs.LISTED_SHARDS", 1)
+    monkeypatch.setattr(import_module("features.selectors.runs"), "LISTED_SHARDS", 1)
     shards = selectors.run(run.pk).shards
     assert [shard.number for shard in shards.shards] == [0, 2, 4]
     assert shards.n_shards == 6

@@ -23,6 +23,7 @@ NAMES = (
     "pages",
     "search",
     "storage",
+    "storage_of_build",
     "import_features",
 )
 # Run where they are named.

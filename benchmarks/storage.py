@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Result
-from benchmarks.synthetic import Deployment, examples_of, open_deployment
+from benchmarks.synthetic import examples_of, open_deployment
 
 AIM = 0.1
 KINDS = ("features", "activations", "explanations")
@@ -25,12 +25,17 @@ def run() -> list[Result]:
     deployment = open_deployment()
     if deployment is None:
         return []
-    url, key, n_features = deployment.dictionaries[0]
-    ours = _stored(deployment, key)
+    return measured(deployment.dictionaries[0], deployment.details())
+
+
+def measured(dictionary: tuple[str, int, int], of: dict[str, Any]) -> list[Result]:
+    """Measure a dictionary, given as `(address, id, features)`; `of` goes to the details."""
+    url, key, n_features = dictionary
+    ours = _stored(key)
     total = sum(ours.values())
     packed, plain, examples = _exported(*url.strip("/").split("/"))
     n_examples = sum(map(len, examples_of(key)))
-    details = deployment.details() | {
+    details = of | {
         "bytes_per_feature": {name: round(size / n_features, 1) for name, size in ours.items()},
         "bytes_per_example": round(ours["examples"] / max(n_examples, 1), 1),
         "examples_of_the_dictionary": n_examples,
@@ -67,7 +72,7 @@ def run() -> list[Result]:
     return results
 
 
-def _stored(deployment: Deployment, key: int) -> dict[str, int]:
+def _stored(key: int) -> dict[str, int]:
     """Return bytes of a dictionary's partitions and of its share of contexts and explanations."""
     from features.models import Dictionary, Explanation
 

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_POST
 
 from explorer.views.features import page_context
 from features import selectors, services
-from inference.errors import InvalidInput, SignInRequired
+from inference.errors import Conflict, InvalidInput, SignInRequired
 
 
 @require_POST
@@ -74,8 +74,10 @@ def feature_lists(request: HttpRequest, model: str, source: str, index: int) -> 
 
 
 def _list_named(request: HttpRequest, name: str) -> int:
-    own = {card.name: card.id for card in selectors.lists(request.user) if card.mine}
-    return own[name] if name in own else services.lists.create(user=request.user, name=name).pk
+    try:
+        return services.lists.create(user=request.user, name=name).pk
+    except Conflict as known:
+        return int(known.details["list"])
 
 
 def _require_user(request: HttpRequest) -> None:

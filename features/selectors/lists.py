@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from django.db import connection
-from django.db.models import Count, QuerySet
+from django.db.models import Case, Count, QuerySet, When
 
 from features.models import FeatureList
 from features.results import ListCard, ListPage, Page
@@ -34,8 +34,8 @@ ORDER BY 8 DESC, l.updated_at DESC, l.id DESC
 def lists(user: AbstractBaseUser | None = None, *, limit: int = 200) -> tuple[ListCard, ...]:
     """Return the lists, the user's own first, then the newest. One query."""
     user_id = _id(user)
-    rows = list(_counted()[:limit])
-    rows.sort(key=lambda row: row.owner_id != user_id)
+    own_first = Case(When(owner=user_id, then=0), default=1)
+    rows = _counted().order_by(own_first, *FeatureList._meta.ordering)[:limit]
     return tuple(_card(row, user_id) for row in rows)
 
 

@@ -273,6 +273,9 @@ def test_lists(world, user, other):
     for dictionary, index in ((two, 9), (one, 4), (one, 4)):
         services.lists.add_member(list=row.pk, dictionary=dictionary, index=index, user=user, note="look")
     cards, n_queries = counted(selectors.lists, user)
+    assert [card.name for card in selectors.lists(user, limit=1)] == ["first"], "one's own come first, however old"
+    assert [card.name for card in selectors.lists(other, limit=1)] == ["empty"]
+    assert len(selectors.lists(limit=1)) == 1
     assert n_queries == 1
     assert [(card.name, card.n_members, card.mine) for card in cards] == [("first", 2, True), ("empty", 0, False)]
     page, n_queries = counted(selectors.feature_list, row.pk, other)

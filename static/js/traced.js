@@ -47,7 +47,7 @@ function paint(text, button) {
   text.dataset.at = button.dataset.destination;
   text.dataset.max = button.dataset.whole;
   const marks = new Map();
-  for (const mark of button.dataset.values.split(",").filter(Boolean)) {
+  for (const mark of button.dataset.marks.split(",").filter(Boolean)) {
     const [position, name, value] = mark.split(":");
     marks.set(position, [name, value]);
   }

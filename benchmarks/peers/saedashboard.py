@@ -90,7 +90,7 @@ def _neuronpedia(model: Any, sae: Any, tokens: Any, features: list[int], spec: d
     )
     data = SaeVisRunner(config).run(encoder=sae, model=model, tokens=tokens)
     vocabulary = {number: token for token, number in model.tokenizer.get_vocab().items()}
-    path.write_text(NeuronpediaConverter.convert_to_np_json(model, data, asked, vocabulary))
+    path.with_suffix(".json").write_text(NeuronpediaConverter.convert_to_np_json(model, data, asked, vocabulary))
 
 
 def _readme(model: Any, sae: Any, tokens: Any, features: list[int], spec: dict[str, Any], path: Path) -> None:
@@ -108,7 +108,7 @@ def _readme(model: Any, sae: Any, tokens: Any, features: list[int], spec: dict[s
         ignore_tokens={model.tokenizer.bos_token_id},
     )
     data = SaeVisRunner(config).run(encoder=sae, model=model, tokens=tokens)
-    save_feature_centric_vis(sae_vis_data=data, filename=path)
+    save_feature_centric_vis(sae_vis_data=data, filename=path.with_suffix(".html"))
 
 
 _WAYS = {"neuronpedia": _neuronpedia, "readme": _readme}

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from benchmarks.harness import Result
 from benchmarks.synthetic import AIM_FEATURES, Deployment, explanation_words, open_deployment, peak_tokens
-from benchmarks.web import Timings, queries_of, serving
+from benchmarks.web import Timings, results, serving
 
 ROUNDS = 400
 AIM_MILLISECONDS, AIM_BYTES = 30.0, 60_000
@@ -25,11 +25,10 @@ def run() -> list[Result]:
     }
     with serving() as server:
         timings = {name: server.measure(paths) for name, paths in kinds.items()}
-    results = []
-    for name, paths in kinds.items():
-        counts = sorted({queries_of(path) for path in paths[:8]})
-        results += _results(name, timings[name], counts, deployment)
-    return results
+    whole = deployment.features >= AIM_FEATURES
+    over = f"at {AIM_FEATURES:,} features"
+    judged = results(timings, kinds, deployment, aim=AIM_MILLISECONDS, over=over, whole=whole)
+    return judged + [_size(name, timed) for name, timed in timings.items()]
 
 
 def _feature_pages(deployment: Deployment) -> list[str]:
@@ -62,38 +61,15 @@ def _token_lists(deployment: Deployment) -> list[str]:
     return [f"{draw.choice(deployment.dictionaries)[0]}?{urlencode({'token': token})}" for token in tokens]
 
 
-def _results(name: str, timings: Timings, queries: list[int], deployment: Deployment) -> list[Result]:
-    details = deployment.details() | {
-        "p50": timings.p50,
-        "p99": timings.p99,
-        "cpu_of_the_web_process": timings.cpu,
-        "cpu_of_postgres": timings.postgres_cpu,
-        "queries": queries,
-        "bytes_sent": timings.median_size,
-        "bytes_before_compression": timings.plain_size,
-    }
-    whole = deployment.features >= AIM_FEATURES
-    return [
-        Result(
-            name=f"{name}_p95",
-            value=timings.p95,
-            unit="ms over HTTP",
-            aim=f"below {AIM_MILLISECONDS:.0f} at {AIM_FEATURES:,} features",
-            holds=timings.p95 < AIM_MILLISECONDS if whole else None,
-            peer="",
-            peer_value=None,
-            n=timings.n,
-            details=details,
-        ),
-        Result(
-            name=f"{name}_size",
-            value=timings.largest / 1000,
-            unit="kB compressed, largest",
-            aim=f"below {AIM_BYTES // 1000}",
-            holds=timings.largest < AIM_BYTES,
-            peer="",
-            peer_value=None,
-            n=timings.n,
-            details={"median": timings.median_size / 1000, "plain": timings.plain_size / 1000},
-        ),
-    ]
+def _size(name: str, timings: Timings) -> Result:
+    return Result(
+        name=f"{name}_size",
+        value=timings.largest / 1000,
+        unit="kB compressed, largest",
+        aim=f"below {AIM_BYTES // 1000}",
+        holds=timings.largest < AIM_BYTES,
+        peer="",
+        peer_value=None,
+        n=timings.n,
+        details={"median": timings.median_size / 1000, "plain": timings.plain_size / 1000},
+    )

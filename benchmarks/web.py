@@ -1,8 +1,9 @@
 """Pages over HTTP: a web process of its own on the database of the settings, asked one page after the other.
 
-What is timed is the whole answer over one kept connection on the same machine, compressed as browsers ask for it: the
-server's time and a little more. Beside it stands the processor time that the web process and Postgres spent, which
-other work on the machine stretches less: without any, a page takes about as long.
+What is timed is the whole answer over one kept connection on the same machine, compressed as browsers ask for it, and
+within it the server's own time, which it says in the header Server-Timing. Beside them stands the processor time that
+the web process and Postgres spent, which other work on the machine stretches less: without any, a page takes about as
+long.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ from __future__ import annotations
 import gzip
 import http.client
 import os
+import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.harness import Result
+from benchmarks.synthetic import Deployment
+
+_SERVER = re.compile(r"app;dur=([\d.]+)")
 WARM_UP = 30
 START_SECONDS = 90
 
@@ -26,6 +32,7 @@ START_SECONDS = 90
 class Timings:
     """Milliseconds of the answers to some addresses; sizes in bytes, `median_size` as sent, `largest` of those.
 
+    `server` has the same shares of the server's own time, from the request in its thread to the compressed answer.
     `cpu` and `postgres_cpu` are milliseconds of processor time an answer, of the web process and of its sessions in
     Postgres; the latter is None where Postgres runs elsewhere.
     """
@@ -33,12 +40,51 @@ class Timings:
     p50: float
     p95: float
     p99: float
+    server: tuple[float, float, float]
     cpu: float
     postgres_cpu: float | None
     median_size: int
     largest: int
     plain_size: int
     n: int
+
+
+def results(
+    timings: Mapping[str, Timings],
+    paths: Mapping[str, Sequence[str]],
+    deployment: Deployment,
+    *,
+    aim: float,
+    over: str,
+    whole: bool,
+) -> list[Result]:
+    """Return the p95 of the server's time of each kind of page, with the rest in its details.
+
+    `aim` is in milliseconds `over` something; it is only judged of a deployment that is `whole`.
+    """
+    return [
+        Result(
+            name=f"{name}_p95",
+            value=timed.server[1],
+            unit="ms of the server",
+            aim=f"below {aim:.0f} {over}",
+            holds=timed.server[1] < aim if whole else None,
+            peer="",
+            peer_value=None,
+            n=timed.n,
+            details=deployment.details()
+            | {
+                "server_p50_p95_p99": timed.server,
+                "over_http_p50_p95_p99": (timed.p50, timed.p95, timed.p99),
+                "cpu_of_the_web_process": timed.cpu,
+                "cpu_of_postgres": timed.postgres_cpu,
+                "queries": sorted({queries_of(path) for path in paths[name][:8]}),
+                "bytes_sent": timed.median_size,
+                "bytes_before_compression": timed.plain_size,
+            },
+        )
+        for name, timed in timings.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,24 +99,27 @@ class Server:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         for path in paths[:warm_up]:
             _get(connection, path)
-        milliseconds, sizes, plain = [], [], []
+        milliseconds, server, sizes, plain = [], [], [], []
         sessions = _sessions()
         before, postgres_before = _cpu(self.pid), sum(map(_cpu, sessions))
         for path in paths:
             started = time.perf_counter()
-            body = _get(connection, path)
+            body, own = _get(connection, path)
             milliseconds.append(1000 * (time.perf_counter() - started))
+            server.append(own)
             sizes.append(len(body))
             plain.append(len(gzip.decompress(body)))
         spent = _cpu(self.pid) - before
         postgres_spent = sum(map(_cpu, sessions)) - postgres_before if sessions else None
         connection.close()
         milliseconds.sort()
+        server.sort()
         sizes.sort()
         return Timings(
             p50=_share(milliseconds, 0.5),
             p95=_share(milliseconds, 0.95),
             p99=_share(milliseconds, 0.99),
+            server=(_share(server, 0.5), _share(server, 0.95), _share(server, 0.99)),
             cpu=round(1000 * spent / len(paths), 2),
             postgres_cpu=None if postgres_spent is None else round(1000 * postgres_spent / len(paths), 2),
             median_size=sizes[len(sizes) // 2],
@@ -134,13 +183,14 @@ def queries_of(path: str) -> int:
     return len(queries)
 
 
-def _get(connection: http.client.HTTPConnection, path: str) -> bytes:
+def _get(connection: http.client.HTTPConnection, path: str) -> tuple[bytes, float]:
+    """Return the compressed body of a page, and the milliseconds that the server says it took."""
     connection.request("GET", path, headers={"Accept-Encoding": "gzip"})
     response = connection.getresponse()
     body = response.read()
     if response.status != 200 or response.getheader("Content-Encoding") != "gzip":
         raise RuntimeError(f"{path} answers {response.status}: {body[:200]!r}")
-    return body
+    return body, float(_SERVER.search(response.getheader("Server-Timing", ""))[1])
 
 
 def _share(ordered: Sequence[float], share: float) -> float:

@@ -102,12 +102,22 @@ def _table_row(row: FeatureRow) -> str:
     else:
         label = f'<span class="muted">{"no label yet" if row.firing_count else "silent in the build"}</span>'
     density, maximum = percent(row.density), figure(row.maximum)
+    share = "" if row.share is None else f"{percent(row.share)} on it · "
+    on_token = (
+        ""
+        if row.share is None
+        else (
+            f'<td class="n c-share"><span class="density-cell"><span>{percent(row.share)}</span>'
+            f"{meter(100 * row.share)}</span></td>\n"
+        )
+    )
     return (
         f'<tr data-row><td class="numbers muted c-index">{row.index}{_group(row.group)}</td>\n'
         f'<td><a class="cover label" href="{escape(row.url)}">{label}</a>\n'
-        f'<span class="on-phone small muted">{density} · max {maximum}</span></td>\n'
+        f'<span class="on-phone small muted">{share}{density} · max {maximum}</span></td>\n'
         f'<td class="c-peaks"><span class="chips">{"".join(map(chip, row.peak_tokens[:4]))}</span></td>\n'
         f'<td class="c-promoted"><span class="chips">{"".join(map(chip, row.promoted_tokens[:3]))}</span></td>\n'
+        f"{on_token}"
         f'<td class="n c-density"><span class="density-cell"><span>{density}</span>'
         f"{meter(density_width(row.density))}</span></td>\n"
         f'<td class="n c-max">{maximum}</td></tr>\n'

@@ -58,6 +58,7 @@ urlpatterns = [
     path("<slug:model>/<slug:source>/export", transfers.export_source, name="export_source"),
     path("<slug:model>/<slug:source>/rail", features.feature_rail, name="feature_rail"),
     path("<slug:model>/<slug:source>/evaluate", runs.evaluation_create, name="evaluation_create"),
+    path("<slug:model>/<slug:source>/token", sources.source_token, name="source_token"),
     path("<slug:model>/<slug:source>/random", features.random_feature, name="random_feature"),
     path(ADDRESS, features.feature, name="feature"),
     path(f"{ADDRESS}/examples", features.feature_examples, name="feature_examples"),

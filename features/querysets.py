@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import ClassVar, Self
 
 from django.contrib.postgres.search import SearchQuery
@@ -43,6 +43,11 @@ class FeatureQuerySet(models.QuerySet):
             return self.filter(dictionary_id=dictionaries[0])
         return self.filter(dictionary_id__in=dictionaries)
 
+    def within(self, indices: Collection[int]) -> Self:
+        """Keep the features of some indices, which go as one parameter however many they are."""
+        listed = "{" + ",".join(map(str, indices)) + "}"
+        return self.extra(where=['"index" = ANY(%s::int[])'], params=[listed])
+
     def alive(self) -> Self:
         """Keep features that fired at least once."""
         return self.filter(firing_count__gt=0)
@@ -59,14 +64,6 @@ class FeatureQuerySet(models.QuerySet):
         if high is not None:
             rows = rows.filter(firing_count__lte=high * n_tokens)
         return rows
-
-    def peaking_on(self, token_ids: Iterable[int]) -> Self:
-        """Keep features that have one of the tokens among their peak tokens."""
-        return self.filter(peak_token_ids__overlap=list(token_ids))
-
-    def promoting(self, token_ids: Iterable[int]) -> Self:
-        """Keep features that have one of the tokens among their promoted tokens."""
-        return self.filter(promoted_ids__overlap=list(token_ids))
 
 
 class ExplanationQuerySet(models.QuerySet):

@@ -235,7 +235,10 @@ class ExampleGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureRow:
-    """A feature in a list; `matched` says why a search found it, `group` is its level in a Matryoshka dictionary."""
+    """A feature in a list; `matched` says why a search found it, `group` is its level in a Matryoshka dictionary.
+
+    `share` is the share of its activation on the token that a list is filtered by.
+    """
 
     dictionary: int
     model: str
@@ -252,6 +255,7 @@ class FeatureRow:
     n_explanations: int = 0
     matched: str = ""
     group: int | None = None
+    share: float | None = None
 
     @property
     def url(self) -> str:
@@ -317,10 +321,10 @@ class SourceFilters:
 
     `text` is looked for in explanations, `token` among the peak tokens. Densities are shares of tokens, entropies nats.
     `state` is "", "alive", "dead" or "dense"; `group` is a level of a Matryoshka dictionary, from 0; `sort` one of
-    SORTS, with a leading "-" for descending.
+    SORTS, with a leading "-" for descending; "share" of the activation on `token`.
     """
 
-    SORTS: ClassVar[tuple[str, ...]] = ("index", "density", "maximum", "entropy")
+    SORTS: ClassVar[tuple[str, ...]] = ("index", "density", "maximum", "entropy", "share")
     STATES: ClassVar[tuple[str, ...]] = ("", "alive", "dead", "dense")
 
     text: str = ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from csp.decorators import csp_update
 from django.http import HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from explorer import charts
@@ -23,6 +25,7 @@ ORDERS = (
     ("entropy", "fewest tokens"),
     ("-entropy", "most tokens"),
 )
+BY_SHARE = ("-share", "most on the token")
 # Name, sort key, CSS class of each column; None cannot be sorted.
 COLUMNS = (
     ("index", "index", "c-index"),
@@ -32,6 +35,7 @@ COLUMNS = (
     ("density", "density", "n c-density"),
     ("max", "maximum", "n c-max"),
 )
+SHARE = ("on the token", "share", "n c-share")
 
 
 @csp_update({"style-src": ["'unsafe-inline'"]})  # Plotly styles its own elements
@@ -43,7 +47,7 @@ def source(request: HttpRequest, model: str, source: str) -> HttpResponse:
     context = {
         "source": page.source,
         "filters": page.filters,
-        "filtered": bool(_query(filters, sort="index", page=1)),
+        "filtered": bool(_query(filters, sort=first_order(filters), page=1)),
         "page": page.features,
         "sorts": sort_links(page.source.url, page.filters),
         **page_links(page.source.url, page.filters, page.features.number, page.features.n_pages),
@@ -58,11 +62,26 @@ def source(request: HttpRequest, model: str, source: str) -> HttpResponse:
         "corpora": selectors.corpora() if request.user.is_authenticated else (),
         "dead_share": (page.source.dead or 0) / page.source.n_features,
         "states": STATES,
-        "orders": ORDERS,
+        "orders": (BY_SHARE, *ORDERS) if page.filters.token else ORDERS,
         "crumbs": [(model, f"/{model}"), (source, "")],
         "tool_query": urlencode({"model": model, "source": source}),
     }
     return render(request, "source.html", context)
+
+
+@require_safe
+def source_token(request: HttpRequest, model: str, source: str) -> HttpResponse:
+    """Show, as a fragment of the list, which features fire most on the tokens that read like `token`."""
+    text = request.GET.get("token", "")[:80]
+    if not request.htmx:
+        return redirect(f"{reverse('source', args=[model, source])}?{urlencode({'token': text})}")
+    card, tokens = selectors.tokens_firing(model, source, text)
+    return render(request, "_token_features.html", {"source": card, "tokens": tokens})
+
+
+def first_order(filters: SourceFilters) -> str:
+    """Return how a list is ordered unless something else is asked."""
+    return "-share" if filters.token else "index"
 
 
 def filters_from(params: QueryDict) -> SourceFilters:
@@ -71,27 +90,27 @@ def filters_from(params: QueryDict) -> SourceFilters:
     Raises:
         InvalidInput: where a value is not one that the filter can have.
     """
-    sort, state = params.get("sort") or "index", params.get("state", "")
-    if sort.removeprefix("-") not in SourceFilters.SORTS:
+    sort, state = params.get("sort", ""), params.get("state", "")
+    if sort and sort.removeprefix("-") not in SourceFilters.SORTS:
         raise InvalidInput(f"Features cannot be sorted by {sort[:40]!r}.", f"Use {', '.join(SourceFilters.SORTS)}.")
     if state not in SourceFilters.STATES:
         raise InvalidInput(f"There is no state {state[:40]!r}.", "Use alive, dead or dense.")
-    return SourceFilters(
+    filters = SourceFilters(
         text=params.get("text", "").strip()[:200],
         token=params.get("token", "")[:80],
         density_low=_share(params, "min_density"),
         density_high=_share(params, "max_density"),
         state=state,
         group=_group(params),
-        sort=sort,
         page=_page(params),
     )
+    return replace(filters, sort=sort or first_order(filters))
 
 
 def sort_links(url: str, filters: SourceFilters) -> list[dict[str, str]]:
     """Return the heads of columns; a click sorts, a second click turns the order around."""
     heads = []
-    for name, key, css in COLUMNS:
+    for name, key, css in (*COLUMNS[:-2], SHARE, *COLUMNS[-2:]) if filters.token else COLUMNS:
         direction = {key: "ascending", f"-{key}": "descending"}.get(filters.sort, "") if key else ""
         first = key if key in ("index", "entropy") else f"-{key}"
         other = {key: f"-{key}", f"-{key}": key}.get(filters.sort, first)
@@ -120,7 +139,7 @@ def _query(filters: SourceFilters, *, sort: str, page: int) -> dict[str, str]:
         "max_density": "" if filters.density_high is None else f"{filters.density_high:g}",
         "state": filters.state,
         "group": "" if filters.group is None else str(filters.group),
-        "sort": "" if sort == "index" else sort,
+        "sort": "" if sort == first_order(filters) else sort,
         "page": "" if page == 1 else str(page),
     }
     return {name: value for name, value in pairs.items() if value}

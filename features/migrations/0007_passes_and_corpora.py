@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("features", "0006_explanation_indexes"),
+        ("features", "0005_run_kinds"),
     ]
 
     operations = [

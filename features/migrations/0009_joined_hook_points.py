@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("features", "0008_leading_tokens")]
+    dependencies = [("features", "0007_passes_and_corpora")]
 
     operations = [
         migrations.AlterField("dictionary", "hook_point", models.TextField()),

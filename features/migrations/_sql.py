@@ -41,8 +41,6 @@ INDEXES = """
 CREATE INDEX feature_firing ON features_feature (dictionary_id, firing_count, index) WITH (fillfactor = 100);
 CREATE INDEX feature_maximum ON features_feature (dictionary_id, maximum, index) WITH (fillfactor = 100);
 CREATE INDEX feature_entropy ON features_feature (dictionary_id, token_entropy, index) WITH (fillfactor = 100);
-CREATE INDEX feature_peak_tokens ON features_feature USING gin (peak_token_ids);
-CREATE INDEX feature_promoted ON features_feature USING gin (promoted_ids);
 CREATE INDEX example_contexts ON features_example USING gin (top_contexts);
 CREATE INDEX context_words ON features_context USING gin (facet_code_vector(text));
 ALTER TABLE features_feature ALTER COLUMN packed SET STORAGE EXTERNAL;

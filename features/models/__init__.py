@@ -3,7 +3,7 @@
 from features.models.annotations import Comment, Explanation, FeatureList, ListMember, Vote
 from features.models.corpora import Context, Corpus, Document, Tokenization
 from features.models.dictionaries import Dictionary, Release
-from features.models.features import Example, Feature, TokenFeature
+from features.models.features import Example, Feature, TokenFeature, TokenPosting
 from features.models.language_models import LanguageModel, VocabularyToken
 from features.models.runs import Run, RunLine, Shard
 
@@ -24,6 +24,7 @@ __all__ = [
     "RunLine",
     "Shard",
     "TokenFeature",
+    "TokenPosting",
     "Tokenization",
     "VocabularyToken",
     "Vote",

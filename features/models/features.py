@@ -117,3 +117,18 @@ class TokenFeature(models.Model):
         Dictionary, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="token_features"
     )
     packed = models.BinaryField()
+
+
+class TokenPosting(models.Model):
+    """The features of a dictionary that peak on, or promote, each of a block of token ids, packed by features.postings.
+
+    One table for all dictionaries, in order of token: search goes through it without a plan for every partition.
+    """
+
+    pk = models.CompositePrimaryKey("kind", "block", "dictionary_id")
+    block = models.IntegerField()
+    kind = models.SmallIntegerField()
+    dictionary = models.ForeignKey(
+        Dictionary, on_delete=models.DO_NOTHING, db_constraint=False, related_name="token_postings"
+    )
+    packed = models.BinaryField()

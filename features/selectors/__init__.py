@@ -10,7 +10,7 @@ from features.selectors.models import home, model_page
 from features.selectors.runs import run, runs
 from features.selectors.search import search
 from features.selectors.sources import source_card, source_cards, source_page
-from features.selectors.token_features import token_features
+from features.selectors.token_features import token_features, tokens_firing
 
 __all__ = [
     "corpora",
@@ -33,4 +33,5 @@ __all__ = [
     "source_cards",
     "source_page",
     "token_features",
+    "tokens_firing",
 ]

@@ -16,7 +16,10 @@ from features.selectors.context_hits import (
     find_contexts,
 )
 from features.selectors.feature_rows import Address, feature_rows
-from features.selectors.search_sql import Chips, Found, by_density, by_explanation, by_token, token_ids_of_terms
+from features.selectors.search_explanations import by_explanation
+from features.selectors.search_sql import Chips, Found, by_density, tokens_of_terms
+from features.selectors.search_tokens import peaking as by_peak
+from features.selectors.search_tokens import promoting as by_promotion
 from features.selectors.suggestions import no_model, no_source
 from features.words import storable
 
@@ -39,10 +42,11 @@ def search(
     if parsed.layers is not None:
         first, last = parsed.layers
         scope = {key: dictionary for key, dictionary in scope.items() if first <= dictionary.layer <= last}
+    is_restricted = bool(model or source or parsed.layers)
     limit = min(max(1, limit), MAX_RESULTS)
     if parsed.is_empty or not scope:
         return _results(parsed, {})
-    token_ids = token_ids_of_terms(scope.values(), {*parsed.words, *parsed.tokens, *parsed.promotes})
+    token_ids, token_texts = tokens_of_terms(scope.values(), {*parsed.words, *parsed.tokens, *parsed.promotes})
     phrases = (*(parsed.words if in_contexts else ()), *parsed.contexts)
     contexts, n_contexts = find_contexts(scope.values(), phrases, parsed.excluded) if phrases else ([], 0)
     of_chip = None
@@ -50,15 +54,22 @@ def search(
         of_chip = contexts
         if parsed.words:
             of_chip, _ = find_contexts(scope.values(), parsed.contexts, parsed.excluded)
-    chips = Chips(query=parsed, scope=scope, token_ids=token_ids, contexts=of_chip)
+    chips = Chips(
+        query=parsed,
+        scope=scope,
+        token_ids=token_ids,
+        token_texts=token_texts,
+        contexts=of_chip,
+        is_restricted=is_restricted,
+    )
 
     explained = NOTHING
     if parsed.words or parsed.labels:
         explained = by_explanation(chips, (*parsed.words, *parsed.labels), limit)
     elif not (parsed.tokens or parsed.promotes or parsed.contexts):
         explained = by_density(chips, limit)
-    peaking = by_token(chips, parsed.words or parsed.tokens, "peak", limit)
-    promoting = by_token(chips, parsed.words or parsed.promotes, "promoted", limit)
+    peaking = by_peak(chips, limit)
+    promoting = by_promotion(chips, limit)
     firing = features_in_contexts(contexts, phrases, chips)
     capped = n_contexts >= MAX_COUNTED
     if chips.ask_more:

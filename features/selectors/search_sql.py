@@ -9,47 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from django.db import connection
 
 from features.models import Dictionary, VocabularyToken
 from features.search import Query
-from features.selectors.feature_rows import Address
-from features.statistics import Z95
+from features.selectors.feature_rows import Address, TokenTexts
 from features.words import fold
 
-# Explanations of a model that are ranked and counted where a word is in very many. Besides, those that begin with it
-# and those by people, so many at most, are always ranked: they come first.
+# Features, or explanations, that are ranked and counted where there are very many.
 CANDIDATES = 1000
-ALWAYS = 200
-# Features that are ranked for certain of a token that is the first of very many; and forms of a word, such as with and
-# without a space, of which each has so many.
-LEADING, VARIANTS = 200, 4
 MAX_COUNTED = 10_000
-_Z = Z95 * Z95
-_WILSON_LOW = (
-    f"(({{share}} + {_Z / 2} / {{n}} - {Z95} * sqrt(({{share}} * (1 - {{share}}) + {_Z / 4} / {{n}}) / {{n}}))"
-    f" / (1 + {_Z} / {{n}}))"
-)
-_RANKED = """
-SELECT hits.dictionary_id, hits."index", t.text, hits.strength, hits.n, {order} AS worth, count(*) OVER ()
-FROM (
-    SELECT c.dictionary_id, c."index", c.model_id, hit.*
-    FROM ({candidates}) c CROSS JOIN LATERAL ({hit} WHERE t.id = ANY(c.tokens)) hit
-) hits
-LEFT JOIN features_vocabularytoken t ON t.model_id = hits.model_id AND t.token_id = hits.token
-ORDER BY worth DESC, hits.dictionary_id, hits."index" LIMIT %s
-"""
 TokenIds = Mapping[str, Mapping[int, list[int]]]
-
-
-def _said(value: str) -> str:
-    """Return the expression of a text's words in one case: that of the index `explanation_said`."""
-    return f"lower(btrim(facet_words({value})))"
-
-
-_SAID = _said("e.text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +50,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chips:
-    """What every hit must satisfy: the chips of the query. `contexts` is None without a `ctx:` chip."""
+    """What every hit must satisfy: the chips of the query. `contexts` is None without a `ctx:` chip.
+
+    `is_restricted` tells whether there are dictionaries outside the scope.
+    """
 
     query: Query
     scope: Mapping[int, Dictionary]
     token_ids: TokenIds
+    token_texts: TokenTexts
     contexts: Sequence[FoundContext] | None
+    is_restricted: bool
 
     def models(self) -> dict[int, list[int]]:
         """Return `{model id: dictionary ids}` of the scope."""
@@ -134,6 +111,13 @@ class Chips:
         return bool(query.labels or query.tokens or query.promotes or query.has_density)
 
     @property
+    def ask_more_than_terms(self) -> bool:
+        """Tell whether what was found by the tokens of one chip, or of free words, has to satisfy anything else."""
+        query = self.query
+        n_chips = len(query.labels) + len(query.tokens) + len(query.promotes) + len(query.excluded) + query.has_density
+        return n_chips > (not query.words) or self.contexts is not None
+
+    @property
     def on_features(self) -> bool:
         """Tell whether a chip other than `label:` says anything about features."""
         query = self.query
@@ -152,164 +136,23 @@ def examples_in(contexts: Sequence[FoundContext]) -> tuple[str, list[Any]]:
     return f"({' OR '.join(clauses) or 'FALSE'})", params
 
 
-def token_ids_of_terms(dictionaries: Iterable[Dictionary], terms: Collection[str]) -> dict[str, dict[int, list[int]]]:
-    """Return `{term: {model id: ids}}` of tokens that are a term up to white space and case. One query."""
+def tokens_of_terms(dictionaries: Iterable[Dictionary], terms: Collection[str]) -> tuple[TokenIds, TokenTexts]:
+    """Return `{term: {model id: ids}}` of tokens that are a term up to white space and case, and texts. One query."""
     found: dict[str, dict[int, list[int]]] = {term: {} for term in terms}
+    texts: dict[tuple[int, int], str] = {}
     if not terms:
-        return found
+        return found, texts
     models = {dictionary.model_id for dictionary in dictionaries}
     folded: dict[str, list[str]] = {}
     for term in terms:
         folded.setdefault(fold(term), []).append(term)
     tokens = VocabularyToken.objects.filter(model_id__in=models, folded__in=[text for text in folded if text])
-    for model, token, text in tokens.order_by("model_id", "token_id").values_list("model_id", "token_id", "folded"):
-        for term in folded[text]:
+    columns = ("model_id", "token_id", "folded", "text")
+    for model, token, folded_text, text in tokens.order_by("model_id", "token_id").values_list(*columns):
+        texts[model, token] = text
+        for term in folded[folded_text]:
             found[term].setdefault(model, []).append(token)
-    return found
-
-
-def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> Found:
-    """Return features with an explanation that has all phrases, and what it says. One query.
-
-    People's come before methods'; then those that are the phrases, begin with the first, begin with a longer form of
-    it; then those that say one thing, without a list or a remark in brackets; then by frequency in proportion to
-    length, votes and length.
-    """
-    match = " AND ".join("e.words @@ facet_prose_query(%s)" for _ in phrases)
-    # 2 divides by the length of the explanation.
-    rank = " + ".join("ts_rank(e.words, facet_prose_query(%s), 2)" for _ in phrases)
-    # What people say and what begins with the phrase has an index each, so that neither is lost in a crowd.
-    # What begins with the first phrase matches it, and to ask that again would lead Postgres away from the index, as
-    # would the other phrases if their index answered for them: hence IS TRUE.
-    begins = " AND ".join(
-        [f"{_SAID} LIKE {_said('%s')} || '%%'", *["(e.words @@ facet_prose_query(%s)) IS TRUE"] * (len(phrases) - 1)]
-    )
-    kinds = {
-        "starting": (begins, f"ORDER BY {_SAID} USING ~<~ LIMIT {ALWAYS}"),
-        "people": (f"e.author_id IS NOT NULL AND {match}", f"ORDER BY e.id LIMIT {ALWAYS}"),
-        "found": (match, f"LIMIT {CANDIDATES}"),
-    }
-    parts, params, any_ = [], [], False
-    for name, (which, order) in kinds.items():
-        branches = []
-        for model, dictionaries in chips.models().items():
-            join, clauses, chip_params = "", "TRUE", []
-            if chips.on_features:
-                clauses, chip_params = chips.clauses(model, labels=False)
-                clauses, chip_params = f"f.dictionary_id = ANY(%s) AND {clauses}", [dictionaries, *chip_params]
-                join = """
-                    JOIN features_feature f ON f.dictionary_id = e.dictionary_id AND f."index" = e."index"
-                    JOIN features_dictionary d ON d.id = e.dictionary_id
-                """
-            branches.append(f"""
-                SELECT e.id FROM features_explanation e {join}
-                WHERE e.dictionary_id = ANY(%s) AND {which} AND {clauses} {order}
-            """)
-            params.extend([dictionaries, *phrases, *chip_params])
-        any_ = any_ or bool(branches)
-        parts.append(f"{name} AS MATERIALIZED ({_union(branches)})")
-    if not any_:
-        return Found(why={})
-    sql = f"""
-        WITH {", ".join(parts)}, hits AS (
-            SELECT e.*, {rank} AS rank, CASE
-                WHEN s.id IS NULL THEN 3
-                WHEN {_SAID} = asked.words AND e.text !~ '[,;(]' THEN 0
-                WHEN starts_with({_SAID} || ' ', asked.first || ' ') THEN 1
-                ELSE 2 END AS place, (e.text ~ '[,;(]')::int AS is_list
-            FROM (SELECT id FROM starting UNION SELECT id FROM people UNION SELECT id FROM found) c
-            JOIN features_explanation e ON e.id = c.id
-            LEFT JOIN starting s ON s.id = e.id
-            CROSS JOIN (SELECT {_said("%s")} AS words, {_said("%s")} AS first) asked
-        ), best AS (
-            SELECT *, row_number() OVER (PARTITION BY dictionary_id, "index" ORDER BY
-                author_id IS NULL, place, is_list, rank DESC, votes DESC, length(text), id) AS nth
-            FROM hits
-        )
-        SELECT e.dictionary_id, e."index", e.text, a.username, e.method,
-               count(*) OVER (), (SELECT count(*) FROM found)
-        FROM best e LEFT JOIN auth_user a ON a.id = e.author_id WHERE e.nth = 1
-        ORDER BY e.author_id IS NULL, e.place, e.is_list, e.rank DESC, e.votes DESC, length(e.text),
-                 e.dictionary_id, e."index"
-        LIMIT %s
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [*params, *phrases, " ".join(phrases), phrases[0], limit])
-        rows = cursor.fetchall()
-    return Found(
-        why={
-            (dictionary, index): f"{author or method}: {text}" for dictionary, index, text, author, method, *_ in rows
-        },
-        total=rows[0][-2] if rows else 0,
-        capped=bool(rows) and rows[0][-1] >= CANDIDATES,
-    )
-
-
-def by_token(chips: Chips, terms: Sequence[str], kind: Literal["peak", "promoted"], limit: int) -> Found:
-    """Return features that peak on, or promote, one of the terms, the surest or strongest first.
-
-    Peaks are ranked by the lower end of Wilson's interval (Wilson 1927) of the share of activation mass on the tokens,
-    with the firings on them as its observations: all of two firings is less than most of a thousand. Promotion is
-    ranked by the centred logit effect. Of a token of very many features those are ranked whose first token it is, the
-    largest shares first, and so many others. One query, and a second for such a token.
-    """
-    hit = {
-        "peak": """
-            SELECT least(sum(t.value), 1) AS strength, greatest(sum(t.count), 1)::float8 AS n,
-                   (array_agg(t.id ORDER BY t.value DESC, t.id))[1] AS token
-            FROM unnest(c.ids, c.vals, c.counts) AS t(id, value, count)
-        """,
-        "promoted": """
-            SELECT max(t.value) AS strength, 0::float8 AS n, (array_agg(t.id ORDER BY t.value DESC, t.id))[1] AS token
-            FROM unnest(c.ids, c.vals) AS t(id, value)
-        """,
-    }[kind]
-    ids, values, counts = {
-        "peak": ("peak_token_ids", "peak_token_shares", "f.peak_token_counts"),
-        "promoted": ("promoted_ids", "promoted_values", "NULL::int[]"),
-    }[kind]
-    order = {"peak": _WILSON_LOW.format(share="hits.strength", n="hits.n"), "promoted": "hits.strength"}[kind]
-    found: list[str] = []
-    leading: list[str] = []
-    found_params: list[Any] = []
-    leading_params: list[Any] = []
-    for model, dictionaries in chips.models().items():
-        tokens = sorted({token for term in terms for token in chips.token_ids.get(term, {}).get(model, [])})
-        if not tokens:
-            continue
-        clauses, chip_params = chips.clauses(model)
-        select = f"""
-            SELECT f.dictionary_id, f."index", d.model_id, %s::int[] AS tokens, f.{ids} AS ids, f.{values} AS vals,
-                   {counts} AS counts
-            FROM features_feature f
-            JOIN features_dictionary d ON d.id = f.dictionary_id
-            WHERE f.dictionary_id = ANY(%s) AND {clauses}
-        """
-        params = [tokens, dictionaries, *chip_params]
-        found.append(f"({select} AND f.{ids} && %s::int[] LIMIT {CANDIDATES})")
-        found_params += [*params, tokens]
-        for token in tokens[:VARIANTS]:
-            leading.append(f"({select} AND f.{ids}[1] = %s ORDER BY f.{ids}[1], f.{values}[1] DESC LIMIT {LEADING})")
-            leading_params += [*params, token]
-    if not found:
-        return Found(why={})
-
-    def rows_of(candidates: str, params: Sequence[Any]) -> list[tuple]:
-        with connection.cursor() as cursor:
-            cursor.execute(_RANKED.format(candidates=candidates, hit=hit, order=order), [*params, limit])
-            return cursor.fetchall()
-
-    rows = rows_of(" UNION ALL ".join(found), found_params)
-    total = rows[0][-1] if rows else 0
-    if kind == "peak" and total >= CANDIDATES:
-        rows += rows_of(" UNION ".join(leading), leading_params)
-        rows = sorted({row[:2]: row for row in rows}.values(), key=lambda row: (-row[-2], *row[:2]))[:limit]
-    says = {
-        "peak": "peaks on “{}”, {:.0%} of its activation (n = {:,.0f})",
-        "promoted": "promotes “{}” by {:+.2f}",
-    }[kind]
-    why = {(dictionary, index): says.format(text, strength, n) for dictionary, index, text, strength, n, *_ in rows}
-    return Found(why=why, total=total, capped=total >= CANDIDATES)
+    return found, texts
 
 
 def by_density(chips: Chips, limit: int) -> Found:
@@ -349,7 +192,3 @@ def by_density(chips: Chips, limit: int) -> Found:
     why = {(dictionary, index): f"fires on {density:.3%} of tokens" for dictionary, index, density, _ in rows}
     total = rows[0][-1] if rows else 0
     return Found(why=why, total=total, capped=total >= MAX_COUNTED)
-
-
-def _union(branches: Sequence[str]) -> str:
-    return " UNION ALL ".join(f"({branch})" for branch in branches)

@@ -9,7 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
+from django.db.models import Count, Window
 
+from features import postings
 from features.fidelity import Fidelity
 from features.models import Dictionary, Explanation, Feature, Run, VocabularyToken
 from features.origins import origin_of
@@ -94,36 +96,73 @@ def source_cards(model: str | None = None, *, built: bool = False) -> tuple[Sour
 
 
 def source_page(model: str, source: str, filters: SourceFilters | None = None) -> SourcePage:
-    """Return a dictionary and one page of its features; raise UnknownAddress. At most eight queries.
+    """Return a dictionary and one page of its features; raise UnknownAddress. At most ten queries.
 
-    Pages beyond the last show the last.
+    Pages beyond the last show the last. Where `token` is given, rows have the share of their activation on it.
     """
     filters = _usable(filters or SourceFilters())
     dictionary = dictionary_at(model, source)
-    features = filtered(dictionary, filters)
-    total = _count(dictionary, filters, features)
-    n_pages = max(1, math.ceil(total / filters.per_page))
-    number = min(max(1, filters.page), n_pages)
-    first = (number - 1) * filters.per_page
-    listed = list(ordered(features, filters.sort).values_list("index", flat=True)[first : first + filters.per_page])
+    shares = None
+    if filters.token:
+        tokens = tokens_like(dictionary.model_id, filters.token)
+        shares = postings.features_of(postings.KIND_PEAK, dictionary.id, tokens)
+    listed, number, total = _listed(dictionary, filters, shares)
+    rows = rows_of(dictionary, listed)
+    if shares is not None:
+        rows = tuple(replace(row, share=shares[row.index]) for row in rows)
     return SourcePage(
         source=as_source_card(dictionary, active_runs()),
         filters=replace(filters, page=number),
-        features=Page(rows=rows_of(dictionary, listed), number=number, n_pages=n_pages, total=total),
+        features=Page(rows=rows, number=number, n_pages=_n_pages(filters, total), total=total),
         densities=density_histogram(dictionary),
         errors=error_histogram(dictionary),
     )
 
 
-def filtered(dictionary: Dictionary, filters: SourceFilters) -> FeatureQuerySet:
-    """Keep the features of a dictionary that pass the filters; one query where `token` is given."""
+def _n_pages(filters: SourceFilters, total: int) -> int:
+    return max(1, math.ceil(total / filters.per_page))
+
+
+def _listed(
+    dictionary: Dictionary, filters: SourceFilters, shares: Mapping[int, float] | None
+) -> tuple[list[int], int, int]:
+    """Return the indices of a page, its number, and how many pass the filters. At most four queries."""
+    if dictionary.built_at is None or shares == {}:
+        return [], 1, 0
+    features = _filtered(dictionary, filters, shares)
+    if shares is not None and filters.sort.removeprefix("-") == "share":
+        sign = -1 if filters.sort.startswith("-") else 1
+        passing = sorted(features.values_list("index", flat=True), key=lambda index: (sign * shares[index], index))
+        number = min(max(1, filters.page), _n_pages(filters, len(passing)))
+        return passing[(number - 1) * filters.per_page : number * filters.per_page], number, len(passing)
+    everything = replace(filters, sort="", page=1, per_page=1) == _ALL
+    total = dictionary.n_features if everything else None
+    number = max(1, filters.page)
+    for _ in range(2):
+        if total is not None:
+            number = min(number, _n_pages(filters, total))
+        page = ordered(features, filters.sort)
+        span = slice((number - 1) * filters.per_page, number * filters.per_page)
+        if total is not None:
+            return list(page.values_list("index", flat=True)[span]), number, total
+        rows = list(page.annotate(n_passing=Window(Count("*"))).values_list("index", "n_passing")[span])
+        if rows or number == 1:
+            return [index for index, _ in rows], number, rows[0][1] if rows else 0
+        total = features.count()  # a page beyond the last
+    raise AssertionError("the second round knows the total")
+
+
+def _filtered(dictionary: Dictionary, filters: SourceFilters, shares: Mapping[int, float] | None) -> FeatureQuerySet:
+    """Keep the features of a dictionary that pass the filters, `shares` those of a token. At most one query."""
     n_tokens = dictionary.stats.get("n_tokens") or 1
     features = Feature.objects.of(dictionary.id)
+    among = None if shares is None else set(shares)
     if filters.text.strip():
         explained = Explanation.objects.filter(dictionary_id=dictionary.id).mentioning_all(filters.text)
-        features = features.filter(index__in=explained.values("index"))
-    if filters.token:
-        features = features.peaking_on(tokens_like(dictionary.model_id, filters.token))
+        indices = set(explained.values_list("index", flat=True))
+        among = indices if among is None else among & indices
+    if among is not None:
+        features = features.within(among)
     features = features.firing_between(filters.density_low, filters.density_high, n_tokens)
     if filters.entropy_low is not None:
         features = features.filter(token_entropy__gte=filters.entropy_low)
@@ -165,14 +204,6 @@ def _usable(filters: SourceFilters) -> SourceFilters:
         per_page=min(max(1, filters.per_page), MAX_PER_PAGE),
         **dict.fromkeys(bounds) | finite,
     )
-
-
-def _count(dictionary: Dictionary, filters: SourceFilters, features: FeatureQuerySet) -> int:
-    if dictionary.built_at is None:
-        return 0
-    if replace(filters, sort="", page=1, per_page=1) == _ALL:
-        return dictionary.n_features
-    return features.count()
 
 
 def ordered(features: FeatureQuerySet, sort: str) -> FeatureQuerySet:

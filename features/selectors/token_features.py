@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from features import packed_tokens
 from features.models import TokenFeature, VocabularyToken
-from features.results import TokenFeatureRow, TokenFeatures
+from features.results import SourceCard, TokenFeatureRow, TokenFeatures
 from features.selectors.feature_rows import features_near
-from features.selectors.sources import dictionary_at
+from features.selectors.sources import active_runs, as_source_card, dictionary_at, tokens_like
 from inference.errors import NotFound
+
+MAX_TOKENS = 3
+
+
+def tokens_firing(model: str, source: str, text: str) -> tuple[SourceCard, tuple[TokenFeatures, ...]]:
+    """Return a dictionary, and the features that fire most on each token that reads like a text.
+
+    The tokens are at most MAX_TOKENS, the commonest first, those that have features. Raises UnknownAddress. At most
+    fifteen queries.
+    """
+    dictionary = dictionary_at(model, source)
+    found = [token_features(model, source, token) for token in tokens_like(dictionary.model_id, text)[:MAX_TOKENS]]
+    firing = sorted((token for token in found if token.features), key=lambda token: -token.occurrences)
+    return as_source_card(dictionary, active_runs()), tuple(firing)
 
 
 def token_features(model: str, source: str, token_id: int) -> TokenFeatures:

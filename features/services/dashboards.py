@@ -11,7 +11,7 @@ import numpy as np
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from features import partitions
+from features import partitions, postings
 from features.models import Corpus, Dictionary, LanguageModel, Tokenization
 from features.rows import (
     CONTEXT_COLUMNS,
@@ -141,6 +141,8 @@ def _swap(
         kept = {name: row.stats[name] for name in KEPT if name in row.stats}
         row.tokenization, row.built_at, row.stats = tokenization, now, dict(stats[row.pk]) | kept
         row.save(update_fields=["tokenization", "built_at", "stats"])
+    for row in rows:
+        postings.replace(partitions.features_of(row.pk))
     # Last, because from here on readers wait.
     with partitions.short_locks():
         for row in rows:

@@ -8,7 +8,7 @@ from pathlib import Path
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from features import partitions
+from features import partitions, postings
 from features.models import Dictionary, LanguageModel, Release, Run, VocabularyToken
 from features.origins import stored_config
 from features.selectors.models import companions_of
@@ -125,6 +125,7 @@ def remove_dictionary(*, dictionary: int) -> None:
         partitions.drop(partitions.features_of(dictionary))
         partitions.drop(partitions.examples_of(dictionary))
         partitions.drop(partitions.token_features_of(dictionary))
+    postings.remove(dictionary)
     row.delete()
 
 

@@ -256,9 +256,9 @@ def test_the_number_of_queries_is_fixed(world, query):
 
 def test_search_prunes_to_the_dictionaries_of_its_scope(world):
     with CaptureQueriesContext(connection) as queries:
-        selectors.search("self", source=SOURCE)
+        selectors.search("self ctx:add density:<50%", source=SOURCE)
     statements = [query["sql"] for query in queries if "features_feature f" in query["sql"]]
-    assert statements
+    assert len(statements) >= 2
     other = world.dictionaries["2-res-jump"].pk
     with connection.cursor() as cursor:
         for statement in statements:

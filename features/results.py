@@ -299,6 +299,7 @@ class FeatureCard:
     next_index: int | None
     flags: tuple[str, ...] = ()
     group: int | None = None
+    co_firing_measure: str = "jaccard"  # or "correlation", of imported files
 
     @property
     def url(self) -> str:

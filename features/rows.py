@@ -6,9 +6,8 @@ in inference.dashboards.results: F features, K kept entries, X examples, C conte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -71,7 +70,8 @@ FEATURE_COLUMNS = (
     *_BINS,
     *(column for group in _PAIRED for column in group),
 )
-_LISTS = {
+# Columns that hold a list of each feature, with the kind of number.
+LISTS = {
     name: np.float64 if name.endswith(("shares", "values", "jaccards", "cosines", "band_counts")) else np.int64
     for name in (*_BINS, *(column for group in _PAIRED for column in group))
 }
@@ -131,25 +131,19 @@ def context_rows(contexts: ContextTable, d_vocab: int) -> Iterator[Chunk]:
         )
 
 
-def contexts_from(rows: Iterable[Mapping[str, Any]]) -> Iterator[Chunk]:
-    """Yield contexts that come as rows with all CONTEXT_COLUMNS."""
-    for chunk in _chunks(rows):
-        yield context_chunk(**{name: [row[name] for row in chunk] for name in CONTEXT_COLUMNS})
-
-
 def feature_chunk(index_f: np.ndarray, columns: packed_features.Columns) -> Chunk:
     """Return STORED_FEATURE_COLUMNS of some features, given as FEATURE_COLUMNS: arrays, and Lists of what is many.
 
     A column that is not there is zero or empty. Raises ValueError for lists of a pair that differ in length.
     """
     n = len(index_f)
-    known: dict[str, Any] = {name: np.zeros(n) for name in FEATURE_COLUMNS if name not in _LISTS}
-    known |= {name: Lists.empty(n, kind) for name, kind in _LISTS.items()} | dict(columns) | {"index": index_f}
+    known: dict[str, Any] = {name: np.zeros(n) for name in FEATURE_COLUMNS if name not in LISTS}
+    known |= {name: Lists.empty(n, kind) for name, kind in LISTS.items()} | dict(columns) | {"index": index_f}
     for ids, *others in (_PAIRED[0], _PAIRED[2]):
         if any(not np.array_equal(known[ids].lengths_r, known[name].lengths_r) for name in others):
             raise ValueError(f"{ids} and {' and '.join(others)} are not in pairs")
     stored = [
-        binary_copy.arrays(known[name], kind) if name in _LISTS else binary_copy.numbers(known[name], kind)
+        binary_copy.arrays(known[name], kind) if name in LISTS else binary_copy.numbers(known[name], kind)
         for name, kind in _STORED.items()
     ]
     return [*stored, binary_copy.pieces(packed_features.pack(known))]
@@ -170,18 +164,6 @@ def feature_rows(dashboard: DictionaryDashboard) -> Iterator[Chunk]:
             kept_fk = getattr(dashboard, f"{group[0]}_fk")[span] >= 0
             columns |= {name: Lists.padded(getattr(dashboard, f"{name}_fk")[span], kept_fk) for name in group}
         yield feature_chunk(np.arange(span.start, span.stop), columns)
-
-
-def features_from(rows: Iterable[Mapping[str, Any]]) -> Iterator[Chunk]:
-    """Yield features that come as rows with some of FEATURE_COLUMNS."""
-    for chunk in _chunks(rows):
-        columns: dict[str, Any] = {}
-        for name in FEATURE_COLUMNS:
-            if name in _LISTS:
-                columns[name] = Lists.of([row.get(name, ()) for row in chunk], _LISTS[name])
-            else:
-                columns[name] = np.array([row.get(name, 0) for row in chunk])
-        yield feature_chunk(columns["index"], columns)
 
 
 def token_feature_rows(index: TokenFeatures) -> Iterator[Chunk]:
@@ -214,12 +196,6 @@ def example_rows(examples: Examples, token_ids_t: np.ndarray, indptr_c: np.ndarr
             binary_copy.pieces(packed),
         ]
         start = stop
-
-
-def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
-    rest = iter(rows)
-    while chunk := list(islice(rest, CHUNK)):
-        yield chunk
 
 
 def folds_of(

@@ -122,6 +122,21 @@ def pack_spans(starts: Sequence[int] | np.ndarray, ends: Sequence[int] | np.ndar
     return bytes([width]) + head + unsigned(length_n, width) + varints(steps)[0]
 
 
+def span_rows(lengths: Lists) -> list[bytes]:
+    """Pack as `pack_spans` what has no gaps: spans by their lengths, each from the last one's end, a row a context."""
+    n = len(lengths)
+    width = width_of(lengths.values_n)
+    counts_n = np.stack([lengths.lengths_r, np.zeros(n, np.int64)], axis=1).reshape(-1)
+    heads = varint_rows(Lists(values_n=counts_n, lengths_r=np.full(n, 2)))
+    return join_rows([bytes([width])] * n, heads, unsigned_rows(lengths, width))
+
+
+def token_rows(token_ids: Lists, d_vocab: int) -> list[bytes]:
+    """Pack as `pack_tokens`, a row a context."""
+    dtype = token_dtype(d_vocab)
+    return cut(pack_tokens(token_ids.values_n, d_vocab), dtype.itemsize * token_ids.bounds)
+
+
 def unpack_spans(data: bytes | memoryview) -> tuple[np.ndarray, np.ndarray]:
     """Return the `(starts, ends)` that `pack_spans` packed; raise BadBytes for other bytes."""
     reader = Reader(data)

@@ -44,7 +44,7 @@ _EMPTY = (
 # What describes the dashboards rather than the place where they are stored.
 _STATS = (
     *("n_tokens", "n_contexts", "l0_mean", "l0_median", "l0_p90", "explained_variance", "mean_squared_error"),
-    *("dead", "dense", "log_edges", "densities", "co_firing_exact", "provenance"),
+    *("dead", "dense", "log_edges", "densities", "co_firing_exact", "co_firing_measure", "provenance"),
 )
 Tell = Callable[[int, int], None]
 

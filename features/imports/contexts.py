@@ -1,26 +1,30 @@
 """The contexts of all shards, each once, with the ids of their tokens.
 
-Suffixes: C contexts, T tokens of all contexts end to end.
+Suffixes: C contexts, T tokens of all contexts end to end, V strings of a part.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from features.imports.activations import gathered
 from features.imports.shards import Shard
 from features.imports.strings import is_special, joined
 from features.words import storable
 from inference import packing
+from inference.packing import Lists
 
 _NAMED_LINE = re.compile(r"(.+):(\d{1,9})")
 NO_DATASET = "not said"
+CHUNK = 1024
 
 
 class Token(NamedTuple):
@@ -46,7 +50,7 @@ class Part:
 
 @dataclass(slots=True, kw_only=True)
 class Contexts:
-    """All contexts of an import: first `gather`, then `rows`, which also writes the ids that the others index.
+    """All contexts of an import: first `gather`, then `chunks`, which also writes the ids that the others index.
 
     Memory grows with the number of different contexts, about 150 bytes each, not with activations.
     """
@@ -84,26 +88,36 @@ class Contexts:
         """Return every string of a context."""
         return {string for part in self.parts for string in part.strings}
 
-    def rows(self, tokens: Mapping[str, Token], d_vocab: int, *, dataset: str) -> Iterator[dict[str, Any]]:
-        """Yield the columns of every context in order, and write their ids for `ids`."""
+    def chunks(
+        self, tokens: Mapping[str, Token], d_vocab: int, *, dataset: str, progress: Callable[[int], None]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the columns of all contexts in order, a chunk at a time, and write their ids for `ids`.
+
+        `progress` is told how many are done.
+        """
+        done = 0
         with self._ids_path.open("wb") as ids_file, self._bounds_path.open("wb") as bounds_file:
-            bound = 0
-            bounds_file.write(np.int64(0).tobytes())
+            bound = np.int64(0)
+            bounds_file.write(bound.tobytes())
             for part in self.parts:
-                indptr_c, token_t = part.array("indptr_c"), part.array("token_t")
-                own = [tokens[string] for string in part.strings]
-                id_of = np.array([token.id for token in own], dtype=np.uint32)
                 origins = list(part.shard.lines(f"{part.number}.origins"))
-                for local in part.new_c.tolist():
-                    strings = token_t[indptr_c[local] : indptr_c[local + 1]]
-                    ids = id_of[strings]
-                    ids_file.write(ids.tobytes())
-                    bound += len(ids)
-                    bounds_file.write(np.int64(bound).tobytes())
-                    pieces = [own[string].data for string in strings.tolist()]
-                    if self.has_bos:
-                        pieces[0] = b""
-                    yield self._row(int(part.context_c[local]), ids, pieces, origins[local], d_vocab, dataset)
+                vocabulary = _Vocabulary([tokens[string] for string in part.strings])
+                indptr_c, token_t = part.array("indptr_c"), part.array("token_t")
+                for first in range(0, len(part.new_c), CHUNK):
+                    local_c = part.new_c[first : first + CHUNK]
+                    length_c = np.diff(indptr_c)[local_c]
+                    string_t = token_t[gathered(indptr_c[local_c], length_c)]
+                    ids = Lists(values_n=vocabulary.id_v[string_t], lengths_r=length_c)
+                    ids_file.write(ids.values_n.tobytes())
+                    bounds_file.write((bound + ids.bounds[1:]).tobytes())
+                    bound += len(string_t)
+                    text, spans = vocabulary.texts(string_t, ids.bounds, has_bos=self.has_bos)
+                    columns = self._origins([origins[local] for local in local_c.tolist()], dataset)
+                    ordinal_c = part.context_c[local_c]
+                    columns |= {"ordinal": ordinal_c, "duplicate_of": ordinal_c, "text": text, "spans": spans}
+                    yield columns | {"token_ids": packing.token_rows(ids, d_vocab)}
+                    done += len(local_c)
+                    progress(done)
 
     def ids(self) -> tuple[np.ndarray, np.ndarray]:
         """Return `(token ids, bounds)` of all contexts, from disk."""
@@ -138,21 +152,58 @@ class Contexts:
             new_c=np.array(new, dtype=np.int64),
         )
 
-    def _row(
-        self, ordinal: int, ids: np.ndarray, pieces: list[bytes], origin: list[Any], d_vocab: int, dataset: str
-    ) -> dict[str, Any]:
-        source, place, held_out, n_similar = origin
-        match = _NAMED_LINE.fullmatch(place)
-        name = match[1] if match else source or dataset or NO_DATASET
-        text, starts, ends = joined(pieces)
+    def _origins(self, origins: Sequence[list[Any]], dataset: str) -> dict[str, list[Any]]:
+        """Return where contexts come from."""
+        documents, lines = [], []
+        for source, place, _, _ in origins:
+            match = _NAMED_LINE.fullmatch(place)
+            name = match[1] if match else source or dataset or NO_DATASET
+            documents.append(self.documents.setdefault(name, len(self.documents)))
+            lines.append(int(match[2]) if match else 0)
         return {
-            "ordinal": ordinal,
-            "document": self.documents.setdefault(name, len(self.documents)),
-            "line": int(match[2]) if match else 0,
-            "duplicate_of": ordinal,
-            "n_similar": n_similar,
-            "is_test": held_out,
-            "text": storable(text),
-            "token_ids": packing.pack_tokens(ids, d_vocab),
-            "spans": packing.pack_spans(starts, ends),
+            "document": documents,
+            "line": lines,
+            "is_test": [origin[2] for origin in origins],
+            "n_similar": [origin[3] for origin in origins],
         }
+
+
+class _Vocabulary:
+    """The tokens of a part, suffix V: most are whole characters, so that texts are joined without looking at bytes."""
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self._data = [token.data for token in tokens]
+        self.id_v = np.array([token.id for token in tokens], dtype=np.uint32)
+        self._texts = [storable(data.decode(errors="replace")) for data in self._data]
+        self._length_v = np.array([len(text) for text in self._texts], dtype=np.int64)
+        self._is_whole_v = np.array([_is_whole(data) for data in self._data], dtype=bool)
+
+    def texts(self, string_t: np.ndarray, bounds: np.ndarray, *, has_bos: bool) -> tuple[list[str], list[bytes]]:
+        """Return the text of each context and the packed spans of its tokens; a BOS has no text."""
+        length_t = self._length_v[string_t]
+        whole_t = self._is_whole_v[string_t]
+        starts = bounds[:-1]
+        if has_bos:
+            length_t[starts], whole_t[starts] = 0, True
+        strings = string_t.tolist()
+        spans = packing.span_rows(Lists(values_n=length_t, lengths_r=np.diff(bounds)))
+        texts = []
+        # Every context has a token.
+        is_whole_c = np.logical_and.reduceat(whole_t, starts).tolist() if len(starts) else []
+        for at, (is_whole, (low, high)) in enumerate(zip(is_whole_c, pairwise(bounds.tolist()), strict=True)):
+            own = strings[low + has_bos : high]
+            if is_whole:
+                texts.append("".join([self._texts[string] for string in own]))
+            else:
+                text, start_t, end_t = joined([b""] * has_bos + [self._data[string] for string in own])
+                texts.append(storable(text))
+                spans[at] = packing.pack_spans(start_t, end_t)
+        return texts, spans
+
+
+def _is_whole(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -5,7 +5,7 @@ Suffixes: F features by index, K kept entries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import numpy as np
 
 from features.imports.contexts import Token
 from features.imports.shards import Counts, Shard
-from features.rows import FEATURE_COLUMNS
+from features.packed_features import LOGITS, SUMS
+from features.rows import CHUNK, FEATURE_COLUMNS, LISTS, Chunk, feature_chunk
+from inference.packing import Lists
 
 N_PEAKS = 16
 # Columns that hold ids of tokens, which differ from one vocabulary to another.
@@ -63,6 +65,11 @@ class FeatureTable:
     def __len__(self) -> int:
         return int(self.is_there_f.sum())
 
+    @property
+    def has_correlations(self) -> bool:
+        """Tell whether the files have correlated features."""
+        return any(shard.array("with_id_fk").shape[1] for shard in self._shards)
+
     def strings(self) -> set[str]:
         """Return every string of a list of logits."""
         found = {string for shard in self._shards for string in shard.lines("strings")}
@@ -91,51 +98,49 @@ class FeatureTable:
         self._peak_count_fk[row, column] = count[order]
         self._peak_share_fk[row, column] = share[order]
 
-    def rows(self, tokens: Mapping[str, Token], n_tokens: int) -> Iterator[dict[str, Any]]:
-        """Yield the columns of every feature, in the order of the files."""
-        for shard, rows in zip(self._shards, self._rows, strict=True):
-            arrays = {name: shard.array(name)[rows] for name in _ARRAYS}
-            strings = [tokens[string].id for string in shard.lines("strings")]
-            exact = list(_exact(shard)) or None
-            for row, number in enumerate(rows.tolist()):
-                columns = self._row({name: array[row] for name, array in arrays.items()}, strings, n_tokens)
-                if exact is not None and exact[number]:
-                    columns |= _from_facet(exact[number], tokens)
-                yield columns
+    def chunks(self, tokens: Mapping[str, Token], n_tokens: int, progress: Callable[[int], None]) -> Iterator[Chunk]:
+        """Yield every feature, in the order of the files; `progress` is told how many are done."""
+        done = 0
+        for shard, new in zip(self._shards, self._rows, strict=True):
+            id_of = np.array([tokens[string].id for string in shard.lines("strings")], dtype=np.int64)
+            exact = list(_exact(shard))
+            for first in range(0, len(new), CHUNK):
+                rows = new[first : first + CHUNK]
+                columns = self._columns(shard, rows, id_of, n_tokens)
+                if exact:
+                    columns = _replaced(columns, [_from_facet(exact[row], tokens) for row in rows.tolist()])
+                yield feature_chunk(columns["index"], columns)
+                done += len(rows)
+                progress(done)
 
-    def _row(self, of: Mapping[str, Any], strings: list[int], n_tokens: int) -> dict[str, Any]:
-        index = int(of["index_f"])
-        fraction = float(self.fraction_f[index])
-        count = max(1, round(fraction * n_tokens)) if fraction > 0 else 0
-        low, high, deviation, skewness, kurtosis = of["logit_fm"].tolist()
-        n_peaks = int((self._peak_id_fk[index] >= 0).sum())
+    def _columns(self, shard: Shard, rows: np.ndarray, id_of: np.ndarray, n_tokens: int) -> dict[str, Any]:
+        """Return what the files say of some features of a shard."""
+        of = {name: shard.array(name)[rows] for name in _ARRAYS}
+        index_f = of["index_f"].astype(np.int64)
+        fraction_f = self.fraction_f[index_f]
+        count_f = np.where(fraction_f > 0, np.maximum(1, np.rint(fraction_f * n_tokens)), 0).astype(np.int64)
+        has_peak_fk = self._peak_id_fk[index_f] >= 0
         columns: dict[str, Any] = {
-            "index": index,
-            "firing_count": count,
-            "maximum": float(self.maximum_f[index]),
-            "token_entropy": max(0.0, float(self._entropy_f[index])),
-            "n_tokens_seen": int(self._n_seen_f[index]),
-            "band_counts": (of["band_fb"] * count).tolist(),
-            "histogram": np.rint(of["share_fb"] * count).astype(int).tolist(),
-            "logit_low": low,
-            "logit_high": high,
-            "logit_deviation": deviation,
-            "logit_skewness": skewness,
-            "logit_kurtosis": kurtosis,
-            "logit_histogram": [number for number in of["logit_count_fk"].tolist() if number >= 0],
-            "peak_token_ids": self._peak_id_fk[index, :n_peaks].tolist(),
-            "peak_token_counts": self._peak_count_fk[index, :n_peaks].tolist(),
-            "peak_token_shares": self._peak_share_fk[index, :n_peaks].tolist(),
+            "index": index_f,
+            "firing_count": count_f,
+            "maximum": self.maximum_f[index_f],
+            "token_entropy": np.maximum(0, self._entropy_f[index_f]),
+            "n_tokens_seen": self._n_seen_f[index_f],
+            "band_counts": _rows(of["band_fb"] * count_f[:, None]),
+            "histogram": _rows(np.rint(of["share_fb"] * count_f[:, None]).astype(np.int64)),
+            "logit_histogram": Lists.padded(of["logit_count_fk"], of["logit_count_fk"] >= 0),
+            "peak_token_ids": Lists.padded(self._peak_id_fk[index_f], has_peak_fk),
+            "peak_token_counts": Lists.padded(self._peak_count_fk[index_f], has_peak_fk),
+            "peak_token_shares": Lists.padded(self._peak_share_fk[index_f], has_peak_fk),
         }
-        for name, mean in zip(("total", "total_2", "total_3", "total_4"), of["power_fm"].tolist(), strict=True):
-            columns[name] = mean * count
-        for column, name in (("promoted", "pos"), ("suppressed", "neg")):
-            n = int((of[f"{name}_id_fk"] >= 0).sum())
-            columns[f"{column}_ids"] = [strings[string] for string in of[f"{name}_id_fk"][:n].tolist()]
-            columns[f"{column}_values"] = of[f"{name}_value_fk"][:n].tolist()
-        n = int((of["near_id_fk"] >= 0).sum())
-        columns["decoder_neighbour_ids"] = of["near_id_fk"][:n].tolist()
-        columns["decoder_neighbour_cosines"] = of["near_value_fk"][:n].tolist()
+        columns |= {name: of["logit_fm"][:, at] for at, name in enumerate(LOGITS)}
+        columns |= {name: of["power_fm"][:, at] * count_f for at, name in enumerate(SUMS)}
+        for column, name, paired in _PAIRED:
+            kept_fk = of[f"{name}_id_fk"] >= 0
+            ids = Lists.padded(of[f"{name}_id_fk"], kept_fk)
+            if name in ("pos", "neg"):
+                ids = Lists(values_n=id_of[ids.values_n], lengths_r=ids.lengths_r)
+            columns |= {f"{column}_ids": ids, f"{column}_{paired}": Lists.padded(of[f"{name}_value_fk"], kept_fk)}
         return columns
 
     def _raise_maxima(self, shards: Sequence[Shard]) -> None:
@@ -148,12 +153,46 @@ class FeatureTable:
 
 _ARRAYS = (
     *("index_f", "share_fb", "band_fb", "power_fm", "logit_fm", "logit_count_fk", "pos_id_fk", "pos_value_fk"),
-    *("neg_id_fk", "neg_value_fk", "near_id_fk", "near_value_fk"),
+    *("neg_id_fk", "neg_value_fk", "near_id_fk", "near_value_fk", "with_id_fk", "with_value_fk"),
+)
+# Lists of a feature: the column, the array of a shard, and what is paired with its ids.
+_PAIRED = (
+    ("promoted", "pos", "values"),
+    ("suppressed", "neg", "values"),
+    ("decoder_neighbour", "near", "cosines"),
+    ("co_firing", "with", "jaccards"),  # correlations: stats of the dictionary say so
 )
 
 
-def _from_facet(own: Mapping[str, Any], tokens: Mapping[str, Token]) -> dict[str, Any]:
+def _rows(values_fb: np.ndarray) -> Lists:
+    return Lists(values_n=values_fb.reshape(-1), lengths_r=np.full(len(values_fb), values_fb.shape[1], np.int64))
+
+
+def _replaced(columns: Mapping[str, Any], exact: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Return columns with those rows replaced of which more is known."""
+    made = dict(columns)
+    for name in {name for row in exact if row for name in row}:
+        known = made.get(name)
+        if name in LISTS:
+            old = _lists(known, len(exact))
+            rows = [old[at] if row is None or name not in row else row[name] for at, row in enumerate(exact)]
+            made[name] = Lists.of(rows, LISTS[name])
+        else:
+            old = np.zeros(len(exact)) if known is None else known
+            made[name] = np.array(
+                [old[at] if not row or name not in row else row[name] for at, row in enumerate(exact)]
+            )
+    return made
+
+
+def _lists(known: Lists | None, n: int) -> list[np.ndarray]:
+    return [np.zeros(0)] * n if known is None else np.split(known.values_n, known.bounds[1:-1])
+
+
+def _from_facet(own: Mapping[str, Any] | None, tokens: Mapping[str, Token]) -> dict[str, Any] | None:
     """Return the columns that another Facet wrote, with the ids that its tokens have here."""
+    if not own:
+        return None
     texts = own.get("tokens") or {}
     columns = dict(own.get("columns") or {})
     for name in TOKEN_COLUMNS:

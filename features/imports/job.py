@@ -28,7 +28,7 @@ from features.imports.vocabulary import tokens_of
 from features.jobs import Reporter, Watcher, carry_out, silent
 from features.models import Dictionary, Explanation, LanguageModel, Run, Tokenization
 from features.selectors.sources import DENSE
-from features.services.imports import NewSource, watch
+from features.services.imports import NewSource
 from features.services.models import checked_slug
 from features.words import slugify
 from inference.errors import NotFound
@@ -121,8 +121,8 @@ def _store(
     n_tokens = table.n_tokens(_n_tokens(found, shards))
     reporter.at("features", 0, len(table), "features")
     with Pulse(run.pk, "features", len(table), "features") as pulse:
-        rows = watch(table.rows(tokens.of, n_tokens), 1000, pulse)
-        services.imports.store_features(dictionary=dictionary.pk, rows=rows)
+        chunks = table.chunks(tokens.of, n_tokens, pulse)
+        services.imports.store_features(dictionary=dictionary.pk, chunks=chunks)
 
     reporter.at("publish", 0, 1, "dictionaries")
     stats = _stats(run, found, table, tokenization, n_tokens, dictionary)
@@ -209,14 +209,14 @@ def _store_contexts(
     reporter: Reporter,
 ) -> Tokenization:
     dataset = found.dataset or NO_DATASET
-    rows = contexts.rows(tokens, model.d_vocab, dataset=dataset)
     reporter.at("contexts", 0, len(contexts), "contexts")
     with Pulse(reporter.run_id, "contexts", len(contexts), "contexts") as pulse:
-        return _stored(found, model, dictionary, contexts, watch(rows, 500, pulse), dataset)
+        chunks = contexts.chunks(tokens, model.d_vocab, dataset=dataset, progress=pulse)
+        return _stored(found, model, dictionary, contexts, chunks, dataset)
 
 
 def _stored(
-    found: FoundSource, model: LanguageModel, dictionary: Dictionary, contexts: Contexts, rows: Any, dataset: str
+    found: FoundSource, model: LanguageModel, dictionary: Dictionary, contexts: Contexts, chunks: Any, dataset: str
 ) -> Tokenization:
     return services.imports.store_contexts(
         corpus_slug=services.imports.corpus_slug(model.slug, dictionary.source),
@@ -227,7 +227,7 @@ def _stored(
         n_contexts=len(contexts),
         has_bos=contexts.has_bos,
         digest=contexts.digest,
-        rows=rows,
+        chunks=chunks,
         documents=contexts.documents,
     )
 
@@ -254,6 +254,7 @@ def _stats(
         "log_edges": LOG_EDGES_E.tolist(),
         "densities": services.dashboards.densities(fraction_f[fraction_f > 0]),
         "co_firing_exact": False,
+        "co_firing_measure": "correlation" if table.has_correlations else "jaccard",
         "provenance": {"context_size": tokenization.context_size, "excluded": "as the files have it"},
     }
     stats |= dict(found.own.get("stats") or {})

@@ -91,6 +91,7 @@ def feature_page(
     dictionary, feature, examples = _feature_at(model, source, index)
     rail = range(max(0, index - around), min(dictionary.n_features - 1, index + around) + 1)
     near = features_near(dictionary.id, {*rail, *_neighbour_ids(feature)})
+    rail = [place for place in rail if place in near]  # imported files may leave features out
     ids = _token_ids(feature) | tokens_near(near[place] for place in rail)
     texts = token_texts({dictionary.model_id: ids})
     return FeaturePage(
@@ -139,6 +140,7 @@ def _card(
     explanations = explanation_cards(dictionary.id, index, user_id)
     texts = {token: texts_of_tokens.get((dictionary.model_id, token), f"#{token}") for token in _token_ids(feature)}
     log_edges = dictionary.stats.get("log_edges") or ()
+    measure = dictionary.stats.get("co_firing_measure") or "jaccard"
     return FeatureCard(
         source=as_source_card(dictionary, active_runs()),
         index=index,
@@ -178,7 +180,8 @@ def _card(
         encoder_neighbours=_neighbours(
             feature.encoder_neighbour_ids, feature.encoder_neighbour_cosines, near, n_tokens
         ),
-        co_firing=_co_firing(feature, near, n_tokens),
+        co_firing=_co_firing(feature, near, n_tokens, measure),
+        co_firing_measure=measure,
         explanations=explanations,
         comments=_comments(dictionary.id, index, user_id),
         lists=lists_for_feature(dictionary.id, index, user_id),
@@ -282,12 +285,15 @@ def _neighbours(
             density=near[index].firing_count / n_tokens if n_tokens else 0.0,
         )
         for index, value in zip(ids, values, strict=True)
+        if index in near
     )
 
 
-def _co_firing(feature: Feature, near: Mapping[int, Near], n_tokens: int) -> tuple[Neighbour, ...]:
-    """Return co-firing features with the shares both ways, which follow from the Jaccard index and the counts."""
+def _co_firing(feature: Feature, near: Mapping[int, Near], n_tokens: int, measure: str) -> tuple[Neighbour, ...]:
+    """Return co-firing features with the shares both ways, which follow from a Jaccard index and the counts."""
     rows = _neighbours(feature.co_firing_ids, feature.co_firing_jaccards, near, n_tokens)
+    if measure != "jaccard":
+        return rows
     here = feature.firing_count
 
     def shares(row: Neighbour) -> Neighbour:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,9 @@ from features.rows import (
     CONTEXT_COLUMNS,
     EXAMPLE_COLUMNS,
     STORED_FEATURE_COLUMNS,
-    contexts_from,
+    Chunk,
+    context_chunk,
     example_rows,
-    features_from,
 )
 from features.services import runs
 from features.words import fold, slugify, storable
@@ -44,7 +44,6 @@ ORIGIN = "import"
 # Room for strings in the vocabulary of a model that is known from files alone: ids then take four bytes.
 D_VOCAB = 1 << 20
 SCHEMES = ("http://", "https://")
-Rows = Iterable[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,12 +183,13 @@ def store_contexts(
     n_contexts: int,
     has_bos: bool,
     digest: str,
-    rows: Rows,
+    chunks: Iterable[Mapping[str, Any]],
     documents: Mapping[str, int],
 ) -> Tokenization:
-    """Store contexts and their documents, or return the tokenization that has them; `rows` is used up either way.
+    """Store contexts and their documents, or return the tokenization that has them; `chunks` is used up either way.
 
-    `documents` holds the ordinal of each by name once the rows are used up.
+    Chunks hold what `rows.context_chunk` takes, with documents numbered from 0; `documents` holds the number of each by
+    name once the chunks are used up.
     """
     corpus, _ = Corpus.objects.select_for_update().get_or_create(
         slug=corpus_slug,
@@ -201,7 +201,7 @@ def store_contexts(
     )
     known = Tokenization.objects.filter(corpus=corpus, model_id=model, sha256=digest).first()
     if known is not None and partitions.exists(partitions.contexts_of(known.pk)):
-        for _ in rows:
+        for _ in chunks:
             pass
         return known
     tokenization = known or Tokenization.objects.create(
@@ -215,8 +215,8 @@ def store_contexts(
     )
     partition = partitions.contexts_of(tokenization.pk)
     first = corpus.documents.count()
-    moved = ({**row, "document": row["document"] + first} for row in rows)
-    partitions.fill(partition, CONTEXT_COLUMNS, contexts_from(moved))
+    moved = ({**chunk, "document": np.asarray(chunk["document"]) + first} for chunk in chunks)
+    partitions.fill(partition, CONTEXT_COLUMNS, (context_chunk(**chunk) for chunk in moved))
     new = [
         Document(
             corpus=corpus, ordinal=first + ordinal, name=storable(name), path="", split="train", sha256="", n_bytes=0
@@ -240,12 +240,9 @@ def store_examples(
     return partitions.fill(partitions.examples_of(dictionary), EXAMPLE_COLUMNS, chunks)
 
 
-def store_features(*, dictionary: int, rows: Rows) -> int:
-    """Write the features of a dictionary (id) beside those that readers see; return how many.
-
-    Rows have some of FEATURE_COLUMNS; what they lack is zero or empty.
-    """
-    return partitions.fill(partitions.features_of(dictionary), STORED_FEATURE_COLUMNS, features_from(rows))
+def store_features(*, dictionary: int, chunks: Iterable[Chunk]) -> int:
+    """Write the features of a dictionary (id) beside those that readers see; return how many."""
+    return partitions.fill(partitions.features_of(dictionary), STORED_FEATURE_COLUMNS, chunks)
 
 
 @transaction.atomic
@@ -262,14 +259,6 @@ def forget(*, tokenization: int) -> None:
 def corpus_slug(model: str, source: str) -> str:
     """Return the slug of the corpus that holds what is imported for a source."""
     return slugify(f"imported {model} {source}")[:80].strip("-")
-
-
-def watch(rows: Rows, every: int, tell: Callable[[int], None]) -> Rows:
-    """Yield rows and tell how many there were, now and then."""
-    for number, row in enumerate(rows, start=1):
-        if number % every == 0:
-            tell(number)
-        yield row
 
 
 def _release(new: NewSource) -> Release | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kernels.encode_threshold import reference
 from kernels.rows import Rows, chunks, joined, row_ends, with_rows
-from kernels.tiles.triton import BLOCK_F, block_sizes, count_not_finite, pre_activations
+from kernels.tiles.triton import BLOCK_F, block_sizes, count_not_finite, tile_of_product
 
 SLOTS = 16
 
@@ -46,19 +46,16 @@ def keep_firing_kernel(
     BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    tile = tl.program_id(1)
-    t = tl.program_id(0).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)
-    column = tl.arange(0, BLOCK_F)
-    f = tile.to(tl.int64) * BLOCK_F + column
-    h = pre_activations(
-        x_ptr, w_ptr, b_ptr, t, f, n_tokens, d_in, n_features,
-        stride_xt, stride_xd, stride_wd, stride_wf, BLOCK_D, PRECISION,
+    t, f, h = tile_of_product(
+        x_ptr, w_ptr, b_ptr, n_tokens, d_in, n_features,
+        stride_xt, stride_xd, stride_wd, stride_wf, BLOCK_T, BLOCK_F, BLOCK_D, PRECISION,
     )  # fmt: skip
+    column = tl.arange(0, BLOCK_F)
     threshold = tl.load(threshold_ptr + f, mask=f < n_features, other=float("inf")).to(tl.float32)
     # A column where it fires, and none where it does not; NaN exceeds nothing.
     left = tl.where(h > threshold[None, :], column[None, :], BLOCK_F)
     count = tl.sum((left < BLOCK_F).to(tl.int32), axis=1)
-    place = t * n_tiles + tile
+    place = t * n_tiles + tl.program_id(1)
     tl.store(counts_ptr + place, count, mask=t < n_tokens)
     tl.store(not_finite_ptr + place, count_not_finite(h, f, n_features), mask=t < n_tokens)
     rounds = tl.minimum(tl.max(tl.where(t < n_tokens, count, 0), axis=0), SLOTS)

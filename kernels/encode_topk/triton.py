@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kernels.encode_topk import reference
 from kernels.rows import Best, chunks
-from kernels.tiles.triton import BLOCK_F, block_sizes, count_not_finite, pre_activations
+from kernels.tiles.triton import BLOCK_F, block_sizes, count_not_finite, store_largest, tile_of_product
 
 
 @triton.jit
@@ -45,23 +45,15 @@ def keep_best_kernel(
     BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    tile = tl.program_id(1)
-    t = tl.program_id(0).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)
-    f = tile.to(tl.int64) * BLOCK_F + tl.arange(0, BLOCK_F)
-    h = pre_activations(
-        x_ptr, w_ptr, b_ptr, t, f, n_tokens, d_in, n_features,
-        stride_xt, stride_xd, stride_wd, stride_wf, BLOCK_D, PRECISION,
+    t, f, h = tile_of_product(
+        x_ptr, w_ptr, b_ptr, n_tokens, d_in, n_features,
+        stride_xt, stride_xd, stride_wd, stride_wf, BLOCK_T, BLOCK_F, BLOCK_D, PRECISION,
     )  # fmt: skip
-    place = t * n_tiles + tile
+    place = t * n_tiles + tl.program_id(1)
     tl.store(not_finite_ptr + place, count_not_finite(h, f, n_features), mask=t < n_tokens)
     # A maximum that meets NaN is NaN on one device and not on another.
     h = tl.where(h == h, h, float("-inf"))
-    column = tl.arange(0, BLOCK_F)[None, :]
-    for kept in range(KEEP):
-        value, index = tl.max(h, axis=1, return_indices=True)
-        tl.store(values_ptr + place * KEEP + kept, value, mask=t < n_tokens)
-        tl.store(indices_ptr + place * KEEP + kept, tile * BLOCK_F + index, mask=t < n_tokens)
-        h = tl.where(column == index[:, None], float("-inf"), h)
+    store_largest(h, values_ptr, indices_ptr, place, t < n_tokens, KEEP, BLOCK_F)
 
 
 def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int) -> Best:

@@ -18,7 +18,7 @@ from kernels.encode_topk.triton import choose_keep
 from kernels.extremes import reference
 from kernels.extremes.reference import Extremes
 from kernels.rows import chunks
-from kernels.tiles.triton import BLOCK_F, block_sizes, pre_activations
+from kernels.tiles.triton import BLOCK_F, block_sizes, store_largest, tile_of_product
 
 
 @triton.jit
@@ -45,33 +45,19 @@ def keep_extremes_kernel(
     BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    tile = tl.program_id(1)
-    t = tl.program_id(0).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)
-    f = tile.to(tl.int64) * BLOCK_F + tl.arange(0, BLOCK_F)
-    h = pre_activations(
-        x_ptr, w_ptr, b_ptr, t, f, n_tokens, d_in, n_features,
-        stride_xt, stride_xd, stride_wd, stride_wf, BLOCK_D, PRECISION,
+    t, f, h = tile_of_product(
+        x_ptr, w_ptr, b_ptr, n_tokens, d_in, n_features,
+        stride_xt, stride_xd, stride_wd, stride_wf, BLOCK_T, BLOCK_F, BLOCK_D, PRECISION,
     )  # fmt: skip
-    place = t * n_tiles + tile
+    place = t * n_tiles + tl.program_id(1)
     inside = (f < n_features)[None, :]
     entry = tl.where(inside, h, 0.0)
     power = entry
     for degree in tl.static_range(4):
         tl.store(sums_ptr + place * 4 + degree, tl.sum(power, axis=1), mask=t < n_tokens)
         power *= entry
-    column = tl.arange(0, BLOCK_F)[None, :]
-    left = h
-    for kept in range(KEEP):
-        value, index = tl.max(left, axis=1, return_indices=True)
-        tl.store(best_ptr + place * KEEP + kept, value, mask=t < n_tokens)
-        tl.store(best_indices_ptr + place * KEEP + kept, tile * BLOCK_F + index, mask=t < n_tokens)
-        left = tl.where(column == index[:, None], float("-inf"), left)
-    left = tl.where(inside, -h, float("-inf"))
-    for kept in range(KEEP):
-        value, index = tl.max(left, axis=1, return_indices=True)
-        tl.store(worst_ptr + place * KEEP + kept, value, mask=t < n_tokens)
-        tl.store(worst_indices_ptr + place * KEEP + kept, tile * BLOCK_F + index, mask=t < n_tokens)
-        left = tl.where(column == index[:, None], float("-inf"), left)
+    store_largest(h, best_ptr, best_indices_ptr, place, t < n_tokens, KEEP, BLOCK_F)
+    store_largest(tl.where(inside, -h, float("-inf")), worst_ptr, worst_indices_ptr, place, t < n_tokens, KEEP, BLOCK_F)
 
 
 def extremes(rows_cd: Tensor, columns_vd: Tensor, k: int, n_bins: int) -> Extremes:
@@ -83,7 +69,8 @@ def extremes(rows_cd: Tensor, columns_vd: Tensor, k: int, n_bins: int) -> Extrem
     kept_cgp = [torch.empty(n_rows, n_tiles, keep, dtype=torch.float32, device=device) for _ in range(2)]
     indices_cp = [torch.empty(n_rows, n_tiles * keep, dtype=torch.int32, device=device) for _ in range(2)]
     sums_cg4 = torch.empty(n_rows, n_tiles, 4, dtype=torch.float32, device=device)
-    sizes = block_sizes(n_rows, rows_cd.element_size())
+    # Two rounds of selection leave no room for the accumulators of more rows in float32.
+    sizes = block_sizes(n_rows, rows_cd.element_size(), most=64 if rows_cd.element_size() == 4 else 128)
     if n_rows:
         keep_extremes_kernel[(triton.cdiv(n_rows, sizes["BLOCK_T"]), n_tiles)](
             rows_cd,

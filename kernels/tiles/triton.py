@@ -47,17 +47,57 @@ def pre_activations(
 
 
 @triton.jit
+def tile_of_product(
+    x_ptr,
+    w_ptr,
+    b_ptr,
+    n_tokens,
+    d_in,
+    n_features,
+    stride_xt,
+    stride_xd,
+    stride_wd,
+    stride_wf,
+    BLOCK_T: tl.constexpr,
+    BLOCK_F: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Return a program's tokens, features and pre-activations: programs count tokens first, then features."""
+    t = tl.program_id(0).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)
+    f = tl.program_id(1).to(tl.int64) * BLOCK_F + tl.arange(0, BLOCK_F)
+    h_tf = pre_activations(
+        x_ptr, w_ptr, b_ptr, t, f, n_tokens, d_in, n_features,
+        stride_xt, stride_xd, stride_wd, stride_wf, BLOCK_D, PRECISION,
+    )  # fmt: skip
+    return t, f, h_tf
+
+
+@triton.jit
+def store_largest(left, values_ptr, indices_ptr, place, inside, KEEP: tl.constexpr, BLOCK_F: tl.constexpr):
+    """Store the largest entries of each row of a tile, and their features, at its place; rows may end before."""
+    tile = tl.program_id(1)
+    column = tl.arange(0, BLOCK_F)[None, :]
+    for kept in range(KEEP):
+        value, index = tl.max(left, axis=1, return_indices=True)
+        tl.store(values_ptr + place * KEEP + kept, value, mask=inside)
+        tl.store(indices_ptr + place * KEEP + kept, tile * BLOCK_F + index, mask=inside)
+        left = tl.where(column == index[:, None], float("-inf"), left)
+
+
+@triton.jit
 def count_not_finite(h_tf, f, n_features):
     """Return for each row how many of its features have a pre-activation that is infinite or not a number."""
     is_finite = tl.abs(h_tf) < float("inf")  # not so of NaN
     return tl.sum(tl.where(is_finite | (f >= n_features)[None, :], 0, 1), axis=1)
 
 
-def block_sizes(n_tokens: int, element_size: int) -> dict[str, int]:
-    """Return the tile's BLOCK_T, BLOCK_D and num_warps for so many tokens of so many bytes an element."""
-    block_t = min(128, max(16, triton.next_power_of_2(n_tokens)))
+def block_sizes(n_tokens: int, element_size: int, *, most: int = 128) -> dict[str, int]:
+    """Return the tile's BLOCK_T, at most so much, BLOCK_D and num_warps for tokens of so many bytes an element."""
+    block_t = min(most, max(16, triton.next_power_of_2(n_tokens)))
     return {
         "BLOCK_T": block_t,
-        "BLOCK_D": 32 if element_size == 4 else 64,
-        "num_warps": 8 if block_t == 128 else 4,
+        # Compiled for an H100, float32 tiles of a middling number of tokens spill with wider blocks.
+        "BLOCK_D": 64 if element_size < 4 else 16 if 16 < block_t < 128 else 32,
+        "num_warps": 8 if block_t >= 64 else 4,
     }

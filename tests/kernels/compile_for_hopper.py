@@ -18,32 +18,31 @@ from pathlib import Path
 TILE = {"stride_xd": 1, "stride_wd": 1, "BLOCK_F": 128, "PRECISION": "ieee"}
 WIDE_BF16 = TILE | {"BLOCK_T": 128, "BLOCK_D": 64}
 WIDE_FP32 = TILE | {"BLOCK_T": 128, "BLOCK_D": 32}
+SOME_BF16 = TILE | {"BLOCK_T": 64, "BLOCK_D": 64}
+SOME_FP32 = TILE | {"BLOCK_T": 64, "BLOCK_D": 16}
+FEWER_FP32 = TILE | {"BLOCK_T": 32, "BLOCK_D": 16}
 FEW_BF16 = TILE | {"BLOCK_T": 16, "BLOCK_D": 64}
 FEW_FP32 = TILE | {"BLOCK_T": 16, "BLOCK_D": 32}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A kernel with the types of its pointers and its constants; `stack` is what it may spill, in bytes a thread."""
+    """A kernel with the types of its pointers and its constants."""
 
     kernel: str
     types: dict[str, str]
     constants: dict[str, object]
     num_warps: int = 4
-    stack: int = 0
     aligned: tuple[str, ...] = field(default=())
 
 
-def _tile(
-    kernel: str, dtype: str, constants: dict[str, object], *, warps: int = 0, stack: int = 0, **types: str
-) -> Variant:
+def _tile(kernel: str, dtype: str, constants: dict[str, object], **types: str) -> Variant:
     inputs = dict.fromkeys(("x_ptr", "w_ptr", "b_ptr"), f"*{dtype}")
     return Variant(
         kernel=kernel,
         types=inputs | types,
         constants=constants,
-        num_warps=warps or (8 if constants["BLOCK_T"] == 128 else 4),
-        stack=stack,
+        num_warps=8 if constants["BLOCK_T"] >= 64 else 4,
         aligned=("d_in", "stride_xt", "stride_wf"),
     )
 
@@ -73,10 +72,16 @@ def _decode(dtype: str) -> Variant:
 VARIANTS = {
     "topk-bf16": _tile(_TOPK, "bf16", WIDE_BF16 | {"KEEP": 16}, **_KEPT),
     "topk-fp32": _tile(_TOPK, "fp32", WIDE_FP32 | {"KEEP": 16}, **_KEPT),
+    "topk-bf16-some": _tile(_TOPK, "bf16", SOME_BF16 | {"KEEP": 16}, **_KEPT),
+    "topk-fp32-some": _tile(_TOPK, "fp32", SOME_FP32 | {"KEEP": 16}, **_KEPT),
+    "topk-fp32-fewer": _tile(_TOPK, "fp32", FEWER_FP32 | {"KEEP": 16}, **_KEPT),
     "topk-bf16-few": _tile(_TOPK, "bf16", FEW_BF16 | {"KEEP": 16}, **_KEPT),
     "topk-fp32-few": _tile(_TOPK, "fp32", FEW_FP32 | {"KEEP": 16}, **_KEPT),
     "threshold-bf16": _tile(_THRESHOLD, "bf16", WIDE_BF16 | {"SLOTS": 16}, **_FIRING),
     "threshold-fp32": _tile(_THRESHOLD, "fp32", WIDE_FP32 | {"SLOTS": 16}, **_FIRING),
+    "threshold-bf16-some": _tile(_THRESHOLD, "bf16", SOME_BF16 | {"SLOTS": 16}, **_FIRING),
+    "threshold-fp32-some": _tile(_THRESHOLD, "fp32", SOME_FP32 | {"SLOTS": 16}, **_FIRING),
+    "threshold-fp32-fewer": _tile(_THRESHOLD, "fp32", FEWER_FP32 | {"SLOTS": 16}, **_FIRING),
     "threshold-bf16-few": _tile(_THRESHOLD, "bf16", FEW_BF16 | {"SLOTS": 16}, **_FIRING),
     "threshold-fp32-few": _tile(_THRESHOLD, "fp32", FEW_FP32 | {"SLOTS": 16}, **_FIRING),
     "gather-dot-bf16": Variant(
@@ -87,9 +92,10 @@ VARIANTS = {
     "features-bf16": _tile(_FEATURES, "bf16", _CHOSEN | {"BLOCK_T": 128, "BLOCK_D": 64}, **_CHOSEN_TYPES),
     "features-fp32-few": _tile(_FEATURES, "fp32", _CHOSEN | {"BLOCK_T": 16, "BLOCK_D": 32}, **_CHOSEN_TYPES),
     "extremes-bf16": _tile(_EXTREMES, "bf16", WIDE_BF16 | {"KEEP": 8}, **_EXTREMES_TYPES),
-    "extremes-fp32": _tile(_EXTREMES, "fp32", WIDE_FP32 | {"KEEP": 8}, stack=8, **_EXTREMES_TYPES),
-    "maximum-bf16": _tile(_MAXIMUM, "bf16", WIDE_BF16 | {"BLOCK_T": 64}, warps=8, **_MAXIMUM_TYPES),
-    "maximum-fp32": _tile(_MAXIMUM, "fp32", WIDE_FP32 | {"BLOCK_T": 64}, warps=8, **_MAXIMUM_TYPES),
+    "extremes-fp32": _tile(_EXTREMES, "fp32", SOME_FP32 | {"KEEP": 8}, **_EXTREMES_TYPES),
+    "extremes-fp32-few": _tile(_EXTREMES, "fp32", FEW_FP32 | {"KEEP": 8}, **_EXTREMES_TYPES),
+    "maximum-bf16": _tile(_MAXIMUM, "bf16", SOME_BF16, **_MAXIMUM_TYPES),
+    "maximum-fp32": _tile(_MAXIMUM, "fp32", SOME_FP32 | {"BLOCK_D": 32}, **_MAXIMUM_TYPES),
     "event-stats": Variant(
         kernel="event_stats:event_stats_kernel",
         types=_POINTERS_64 | {"value_ptr": "*fp32", "bin_ptr": "*i32", "powers_ptr": "*fp64", "maximum_ptr": "*fp32"},

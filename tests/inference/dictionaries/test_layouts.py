@@ -46,6 +46,14 @@ def test_layout_equals_its_formula(written, x_td):
     assert relative_error(dictionary.encode_features(x_td, chosen), a_tf[:, chosen]) < 1e-5
     h_tf = dictionary.pre_activations(x_td)
     assert torch.equal(dictionary.activate(h_tf, x_td).dense() != 0, a_tf != 0)
+    spans = [(0, 3), (3, len(x_td))]
+    fires, heights = dictionary.encode_with_heights(x_td, spans)
+    assert torch.equal(fires.dense() != 0, a_tf != 0)
+    highest_cf = torch.stack([h_tf[first:last].amax(0) for first, last in spans]).float()
+    torch.testing.assert_close(heights.highest_cf, highest_cf, atol=1e-5, rtol=1e-5)
+    values_n, rows_n = heights.exact(torch.tensor([0, 1, 1]), torch.tensor(chosen[:3]))
+    torch.testing.assert_close(values_n.float(), highest_cf[[0, 1, 1], chosen[:3]], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(h_tf[rows_n, chosen[:3]].float(), values_n.float(), atol=1e-5, rtol=1e-5)
 
 
 def test_layout_says_what_it_is(written):

@@ -19,20 +19,13 @@ from inference.dashboards.events import Events, Firings, Runs, gather_ranges
 from inference.dashboards.examples import Selection
 from inference.dashboards.gathering import Stretch
 from inference.dashboards.masses import COUNT_ROW, MASS_ROW, TokenMasses
+from inference.dashboards.offered import Offered
 from inference.dashboards.pairs import PairCounts
 from inference.dashboards.places import Places
 from inference.dictionaries.sparse import SparseActivations
 from inference.packing import to_half
 from kernels.event_stats import EventStats, event_stats
 
-# Rows of the tables of a partial result. Positions count in the context, the others over the corpus.
-PEAK_ROW = [
-    ("token", "<i8"), ("context", "<i4"), ("position", "<u2"), ("length", "<u2"), ("key", "<u8"), ("value", "<f4"),
-]  # fmt: skip
-RECORDED_ROW = [("position", "<u2"), ("value", "<f2")]
-BAND_ROW = [("token", "<i8"), ("context", "<i4"), ("position", "<u2"), ("key", "<u8"), ("value", "<f4")]
-HARD_ROW = [("context", "<i4"), ("position", "<u2"), ("value", "<f4")]
-RANDOM_ROW = [("context", "<i4")]
 _EVENTS_AT_ONCE = 1_500_000
 
 
@@ -68,10 +61,7 @@ class ShardAccumulator:
         self._pairs = PairCounts(n_features, device)
         self._masses = TokenMasses(n_features, d_vocab)
         self._next = TokenMasses(n_features, d_vocab)
-        self._peaks: list[dict[str, np.ndarray]] = []
-        self._bands: list[dict[str, np.ndarray]] = []
-        self._hard: list[dict[str, np.ndarray]] = []
-        self._random: list[dict[str, np.ndarray]] = []
+        self._offered = Offered(n_features, selection)
         self._waiting: list[tuple[Tensor, ...]] = []
         self._n_waiting = 0
 
@@ -99,11 +89,11 @@ class ShardAccumulator:
 
     def add_hard(self, **columns: np.ndarray) -> None:
         """Keep candidates for silent examples that come near to firing."""
-        self._hard.append(columns)
+        self._offered.add("hard", **columns)
 
     def add_random(self, **columns: np.ndarray) -> None:
         """Keep candidates for silent examples at random."""
-        self._random.append(columns)
+        self._offered.add("random", **columns)
 
     def reduce(self) -> None:
         """Reduce the activations that have gathered."""
@@ -133,21 +123,7 @@ class ShardAccumulator:
         self._masses.write(writer, f"{prefix}mass", MASS_ROW)
         self._next.write(writer, f"{prefix}next", COUNT_ROW)
         self._pairs.write(writer, prefix)
-        peaks, self._peaks = _joined(self._peaks), []
-        recorded = {name: peaks.pop(f"recorded_{name}") for name in ("position", "value")} if peaks else {}
-        if peaks:
-            feature = np.repeat(peaks["feature"], peaks["length"])
-            writer.table(f"{prefix}recorded", RECORDED_ROW, feature, self.n_features, **recorded)
-            del recorded, feature
-            writer.table(f"{prefix}peaks", PEAK_ROW, n_features=self.n_features, **peaks)
-        for name, row, parts in (
-            ("bands", BAND_ROW, self._bands),
-            ("hard", HARD_ROW, self._hard),
-            ("random", RANDOM_ROW, self._random),
-        ):
-            if parts:
-                writer.table(prefix + name, row, n_features=self.n_features, **_joined(parts))
-                parts.clear()
+        self._offered.write(writer, prefix)
 
     def _event_sums(self) -> dict[str, np.ndarray]:
         """Return what the events added up to. A feature that never fired has the maximum zero."""
@@ -175,22 +151,21 @@ class ShardAccumulator:
         useful = np.flatnonzero(useful_r)
         starts, stops = runs.indptr_r[useful], runs.indptr_r[useful + 1]
         rows = gather_ranges(starts, stops)
-        self._peaks.append(
-            {
-                "feature": runs.feature_r[useful],
-                **_where(places, runs.peak_token_r[useful]),
-                "value": runs.peak_value_r[useful],
-                "length": (stops - starts).astype(np.uint16),
-                "recorded_position": places.position_p[events.token_e[rows]].astype(np.uint16),
-                "recorded_value": to_half(events.value_e[rows]),
-            }
+        self._offered.add(
+            "bands",
+            feature=events.feature_e[drawn],
+            value=events.value_e[drawn],
+            **_where(places, events.token_e[drawn]),
         )
-        self._bands.append(
+        self._offered.add_peaks(
             {
-                "feature": events.feature_e[drawn],
-                **_where(places, events.token_e[drawn]),
-                "value": events.value_e[drawn],
-            }
+                "position": places.position_p[events.token_e[rows]].astype(np.uint16),
+                "value": to_half(events.value_e[rows]),
+            },
+            feature=runs.feature_r[useful],
+            value=runs.peak_value_r[useful],
+            length=(stops - starts).astype(np.uint16),
+            **_where(places, runs.peak_token_r[useful]),
         )
 
 
@@ -209,7 +184,3 @@ def _where(places: Places, place: np.ndarray) -> dict[str, np.ndarray]:
         "position": places.position_p[place].astype(np.uint16),
         "key": places.key_p[place],
     }
-
-
-def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}

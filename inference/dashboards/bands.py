@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from inference.dashboards.bins import FINE_BINS
+from inference.dashboards.bins import FINE_BINS, fine_bins
 from inference.dashboards.corpus import mixed
-from inference.dashboards.places import Places
+from inference.dashboards.places import Places, upper_half
 from inference.dashboards.results import BANDS
 from inference.dashboards.selection import Best, Candidates, best_rows, by_lot
 
@@ -52,6 +52,11 @@ class BandSample:
         rows, group, rank = self._admitted(feature, place, fine, places, _ANY_LOT)
         taken = self._add(rows, group, rank, place, value, places)
         return np.sort(rows[taken][self._best.admits(group[taken], rank[taken])])
+
+    def admits(self, feature: np.ndarray, token: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """Return which firings that were taken may still become examples."""
+        group = feature.astype(np.int64) * FINE_BINS + fine_bins(value)
+        return self._best.admits(group, by_lot(self._lots(feature, upper_half(key)), token))
 
     def fill(self, top: Candidates, maximum_f: np.ndarray) -> tuple[Candidates, np.ndarray]:
         """Return the examples of all bands, sorted by feature, band and height, and the band of each.
@@ -97,8 +102,10 @@ class BandSample:
 
     def lots(self, feature: np.ndarray, place: np.ndarray, places: Places) -> np.ndarray:
         """Return what firings draw: uint32, equal for equal surroundings of one feature."""
-        lot = places.lot_p[place]
-        lot ^= self._salt_f[feature]
+        return self._lots(feature, places.lot_p[place])
+
+    def _lots(self, feature: np.ndarray, lot: np.ndarray) -> np.ndarray:
+        lot = lot ^ self._salt_f[feature]
         lot *= _ODD
         return lot
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 DEFAULT_BYTES = 4 * 1024**3
 # What one dictionary's features take at once while a shard is encoded: sums, and candidates that compete. The most that
-# `python -m benchmarks memory` found was 3,700 bytes more for each feature, at 32 activations a token; features that
-# fire everywhere have more bins of candidates.
-SHARD_FEATURE_BYTES = 12_000
+# `python -m benchmarks.memory` found was 3,700 bytes more for each feature, at 32 activations a token; features that
+# fire everywhere have several times as many candidates.
+SHARD_FEATURE_BYTES = 20_000
 # And what its activations take, whatever their number: events that gather, pairs, masses, and the steps of two threads.
 SHARD_BYTES = 550_000_000
 # The least that the rows of shards may take when they are added up.

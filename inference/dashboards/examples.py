@@ -68,6 +68,10 @@ class Selection:
         # Asked again now that they have met each other: most are out, and need not be written.
         return eligible & self.top.admits(group, rank)
 
+    def peak_admits(self, feature: np.ndarray, context: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """Return which peaks that were taken may still become examples of the top."""
+        return self.top.admits(feature.astype(np.int64), by_value(value, context))
+
     def hard_admits(self, feature: np.ndarray, context: np.ndarray, height: np.ndarray) -> np.ndarray:
         """Return which contexts where features are silent may be among those where they nearly fire."""
         return self.hard.admits(feature, by_value(height, context))

@@ -37,7 +37,7 @@ class Places:
             position_p=(np.arange(n) - np.repeat(stretch.indptr_c[:-1], lengths)).astype(np.int32),
             eligible_p=np.repeat(stretch.duplicate_of_c == number_c, lengths),
             key_p=key_p,
-            lot_p=_upper_half(key_p),
+            lot_p=upper_half(key_p),
         )
 
     @classmethod
@@ -49,9 +49,10 @@ class Places:
             position_p=position.astype(np.int32),
             eligible_p=np.ones(len(token), dtype=bool),
             key_p=key.astype(np.uint64),
-            lot_p=_upper_half(key.astype(np.uint64)),
+            lot_p=upper_half(key.astype(np.uint64)),
         )
 
 
-def _upper_half(key: np.ndarray) -> np.ndarray:
+def upper_half(key: np.ndarray) -> np.ndarray:
+    """Return the upper 32 bits, uint32."""
     return (key >> np.uint64(32)).astype(np.uint32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from inference.dashboards import budget, pairs
+from inference.dashboards import budget, offered, pairs
 from inference.dashboards.bands import N_BAND, N_KEPT, BandSample
 from inference.dashboards.bins import fine_bins, shown_edges
+from inference.dashboards.columns import ColumnReader, ColumnWriter
 from inference.dashboards.corpus import Cancelled, local_keys
 from inference.dashboards.encoding import ActivationsNotFinite
-from inference.dashboards.examples import N_SILENT, N_TOP
+from inference.dashboards.examples import N_SILENT, N_TOP, Selection
 from inference.dashboards.gathering import Stretch
 from inference.dashboards.places import Places
 from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT, TOP
@@ -429,6 +431,34 @@ def test_result_does_not_depend_on_how_memory_is_shared_out(setting, result, tmp
     assert other.measurements["passes_over_a_shard"] == len(setting.dictionaries)
     for name, array in all_arrays(result).items():
         assert all_arrays(other)[name].tobytes() == array.tobytes(), name
+
+
+def test_result_does_not_depend_on_when_candidates_are_looked_through(setting, result, tmp_path, monkeypatch):
+    monkeypatch.setattr(offered, "_LOOKED_THROUGH", 1)
+    other = setting.run(tmp_path)
+    for name, array in all_arrays(result).items():
+        assert all_arrays(other)[name].tobytes() == array.tobytes(), name
+
+
+def test_what_a_shard_offers_grows_with_what_is_kept_and_not_with_the_text(monkeypatch):
+    monkeypatch.setattr(offered, "_LOOKED_THROUGH", 2000)
+    selection, feature = Selection(range(2)), np.arange(2)
+    held = offered.Offered(2, selection)
+    for number in range(500):
+        context = np.full(2, number, dtype=np.int32)
+        selection.offer_random(feature, context)
+        selection.random.compact()
+        held.add("random", feature=feature, context=context)
+        assert held._n_bytes < 3000
+    file = io.BytesIO()
+    writer = ColumnWriter(file)
+    held.write(writer, "")
+    writer.close()
+    data = file.getvalue()
+    counts, rows = ColumnReader(lambda start, stop: data[start:stop], len(data)).table("random", range(2))
+    kept = selection.random.kept()
+    assert counts.tolist() == [2 * N_SILENT, 2 * N_SILENT]
+    assert sorted(rows["context"].tolist()) == sorted(kept.context.tolist())
 
 
 def test_memory_that_cannot_do_is_said_before_anything_is_read(setting, tmp_path):

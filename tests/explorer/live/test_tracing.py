@@ -67,7 +67,7 @@ def test_the_api_answers_for_chosen_positions(firing):
     [
         ({"source": "1-res-topk"}, 422, "without-attribution"),
         ({"index": 4096}, 404, "not-found"),
-        ({"source": "9-none"}, 404, "not-found"),
+        ({"source": "9-none"}, 404, "unknown-address"),
         ({"text": ""}, 422, "invalid-text"),
         ({"positions": [0]}, 422, "invalid-input"),
         ({"positions": [5000]}, 422, "invalid-input"),

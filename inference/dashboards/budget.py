@@ -21,8 +21,8 @@ DEFAULT_BYTES = 4 * 1024**3
 SHARD_FEATURE_BYTES = 20_000
 # And what its activations take, whatever their number: events that gather, pairs, masses, and the steps of two threads.
 SHARD_BYTES = 550_000_000
-# The least that the rows of shards may take when they are added up.
-LEAST_MERGE_BYTES = 64_000_000
+# What the rows of shards may take when they are added up: more would save little time.
+LEAST_MERGE_BYTES, MOST_MERGE_BYTES = 64_000_000, 200_000_000
 
 
 class MemoryTooSmall(InvalidInput):
@@ -69,7 +69,7 @@ class Budget:
     @property
     def merge_bytes(self) -> int:
         """Bytes for the rows of shards that are added up at once."""
-        return max(LEAST_MERGE_BYTES, (self.total - self.base) // 3)
+        return max(LEAST_MERGE_BYTES, min(MOST_MERGE_BYTES, (self.total - self.base) // 3))
 
 
 def shard_bytes(n_features: int) -> int:

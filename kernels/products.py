@@ -67,7 +67,7 @@ class Product:
         """Return the scores of pairs, added up in float64: the same whatever else is asked for together with them."""
         size = max(1, _GATHERED_ELEMENTS // self.x_td.shape[1])
         parts = [
-            (self.x_td[t].double() * self.w_fd[f].double()).sum(1) + self.b_f[f].double()
+            (self.x_td.index_select(0, t) * self.w_fd.index_select(0, f)).sum(1, dtype=torch.float64) + self.b_f[f]
             for t, f in zip(token_n.split(size), index_n.split(size), strict=True)
         ]
         return torch.cat(parts).float() if parts else self.x_td.new_zeros(0)

@@ -91,7 +91,6 @@ def feature_page(
     dictionary, feature, examples = _feature_at(model, source, index)
     rail = range(max(0, index - around), min(dictionary.n_features - 1, index + around) + 1)
     near = features_near(dictionary.id, {*rail, *_neighbour_ids(feature)})
-    rail = [place for place in rail if place in near]  # imported files may leave features out
     ids = _token_ids(feature) | tokens_near(near[place] for place in rail)
     texts = token_texts({dictionary.model_id: ids})
     return FeaturePage(
@@ -285,7 +284,6 @@ def _neighbours(
             density=near[index].firing_count / n_tokens if n_tokens else 0.0,
         )
         for index, value in zip(ids, values, strict=True)
-        if index in near
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.imports.contexts import Token, _Vocabulary
@@ -18,6 +18,7 @@ PIECES = [b"the", b" cat", "größe".encode(), b"\xc3", b"\xa9", b"\xf0\x9f", b"
 contexts = st.lists(st.lists(st.integers(0, len(PIECES) - 1), min_size=1, max_size=9), min_size=1, max_size=6)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(contexts, st.booleans())
 def test_texts_and_spans(contexts: list[list[int]], has_bos: bool) -> None:
     vocabulary = _Vocabulary([Token(number, data) for number, data in enumerate(PIECES)])
@@ -32,6 +33,7 @@ def test_texts_and_spans(contexts: list[list[int]], has_bos: bool) -> None:
         assert [part.tolist() for part in packing.unpack_spans(packed)] == [list(start_t), list(end_t)]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(contexts)
 def test_ids(contexts: list[list[int]]) -> None:
     rows = packing.token_rows(Lists.of(contexts, np.uint32), 50_257)

@@ -41,6 +41,7 @@ INTEROP = {
     "dictionary_learning",
     "llamascopium",
     "overcomplete",
+    "s3fs",
     "sae_dashboard",
     "sae_lens",
     "sparsify",

@@ -125,7 +125,7 @@ def test_what_fails_on_one_worker_is_made_by_another(committed, env, valkey, tmp
         assert {shard.worker.partition("@")[0] for shard in shards} == {"batch2"}
         failures = [failure for shard in shards for failure in shard.failures]
         assert failures and {failure["worker"].partition("@")[0] for failure in failures} == {"batch1"}
-        assert "File too large" in failures[0]["error"]
+        assert "may not become so large" in failures[0]["error"]
         assert all_rows(committed) == expected
     finally:
         for worker in workers:
@@ -187,7 +187,7 @@ def test_a_shard_that_fails_everywhere_ends_the_run_with_its_text_and_is_made_on
     assert in_a_process(code, env, stderr=subprocess.DEVNULL).wait() == 0
     card = selectors.run(run)
     assert card.state == "failed"
-    assert "failed 3 times" in card.error and "File too large" in card.error and card.remedy
+    assert "failed 3 times" in card.error and "may not become so large" in card.error and card.remedy
     assert all_rows(committed) == expected
     services.runs.resume(run=run)
     run_build(run)

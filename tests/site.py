@@ -46,6 +46,21 @@ class Site:
         return f"/{self.model}/{self.source}"
 
 
+def build(dictionaries: list[int]) -> None:
+    """Build the dashboards of dictionaries (ids) of the site's model on its text."""
+    from features import services
+    from features.builds import run_build
+    from features.models import Run
+
+    run = services.runs.create_build(dictionaries=dictionaries, corpus="python", n_tokens=N_TOKENS, context_size=64)
+    run_build(run)
+    # A worker that was there before the site may share the build, and end it.
+    deadline = time.monotonic() + 120
+    while (finished := Run.objects.get(id=run)).state in Run.ACTIVE and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert finished.state == Run.State.DONE, finished.error
+
+
 @contextmanager
 def built_site(folder: Path) -> Iterator[Site]:
     """Register, build and yield a site; remove its rows and partitions afterwards."""
@@ -53,9 +68,8 @@ def built_site(folder: Path) -> Iterator[Site]:
     from django.core.management import call_command
 
     from features import services
-    from features.builds import run_build
     from features.loading import facts_of
-    from features.models import Dictionary, Feature, Run
+    from features.models import Dictionary, Feature
     from features.services.corpora import NewDocument
     from inference.language_models import load_language_model
 
@@ -71,13 +85,7 @@ def built_site(folder: Path) -> Iterator[Site]:
     files = [Path(inspect.getsourcefile(module)) for module in DOCUMENTS]
     services.corpora.add_corpus(name="Python", documents=[NewDocument(name=f.name, path=f) for f in files])
     ids = list(Dictionary.objects.order_by("layer").values_list("id", flat=True))
-    run = services.runs.create_build(dictionaries=ids, corpus="python", n_tokens=N_TOKENS, context_size=64)
-    run_build(run)
-    # A worker that was there before the site may share the build, and end it.
-    deadline = time.monotonic() + 120
-    while (finished := Run.objects.get(id=run)).state in Run.ACTIVE and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert finished.state == Run.State.DONE, finished.error
+    build(ids)
     get_user_model().objects.create_user(USER, password=PASSWORD)
     get_user_model().objects.create_user(STAFF, password=PASSWORD, is_staff=True)
     telling = Feature.objects.of(ids[0]).filter(firing_count__gt=60).order_by("firing_count", "index").first()

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from features import services
-from tests.site import Site
+from tests.site import Site, build
 from tests.tiny import tiny_dictionary
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db]
@@ -25,6 +25,7 @@ def attention(site: Site, django_db_blocker, tmp_path_factory: pytest.TempPathFa
     folder = tiny_dictionary(tmp_path_factory.mktemp("attention"), "topk", "blocks.1.attn.hook_z", source=SOURCE)
     with django_db_blocker.unblock():
         made = services.dictionaries.add_dictionary(path=folder, model=site.model, source=SOURCE)
+        build([made.pk])
         yield SOURCE
         services.dictionaries.remove_dictionary(dictionary=made.pk)
 

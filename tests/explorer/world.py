@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from django.db import connection
 from django.utils import timezone
 
+from features import packed_features
 from features.models import Dictionary, Feature, LanguageModel
 from inference.dictionaries import read_config
 from inference.digests import files_sha256, weights_of
+from inference.packing import Lists
 from tests.tiny import tiny_dictionary, tiny_model
 
 N_FEATURES = 128
@@ -95,11 +98,20 @@ def register_dictionary(model: LanguageModel, source: str, folder: Path) -> Dict
     return row
 
 
+_NUMBERS = ("firing_count", *packed_features.SUMS, *packed_features.COUNTS, *packed_features.LOGITS)
+_NO_ENTRIES = Lists.of([[]], np.int64)
+[_PACKED] = packed_features.pack(
+    dict.fromkeys(packed_features.PACKED, _NO_ENTRIES) | {name: np.zeros(1) for name in _NUMBERS}
+)
+# By type of column; the others are numbers.
+_EMPTY = {"ArrayField": [], "BinaryField": _PACKED}
+
+
 def _feature(row: Dictionary, index: int) -> Feature:
     """Return a feature whose columns are empty but for its address, count and maximum."""
     known = {"dictionary_id": row.id, "index": index, "firing_count": index, "maximum": MAXIMUM}
     empty = {
-        field.attname: [] if field.get_internal_type() == "ArrayField" else 0
+        field.attname: _EMPTY.get(field.get_internal_type(), 0)
         for field in Feature._meta.local_concrete_fields
         if field.attname not in known
     }

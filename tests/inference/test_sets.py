@@ -54,9 +54,6 @@ def test_prompts_show_what_fires_in_all_of_them(gpt2, clt, alone):
     tokens = gpt2.tokenize(TEXT)
     found = prompt_features(gpt2, dictionaries, tokens, top_k=400)
     assert {feature.source for feature in found.features} == set(dictionaries)
-    explained = {activity.source: activity.explained_variance for activity in found.sources}
-    assert all(explained[source] is None for source in clt)
-    assert all(explained[source] is not None for source in alone)
     best = next(feature for feature in found.features if feature.source == "crosscoder")
     a_tm = feature_activations(gpt2, alone["crosscoder"], tokens, [best.index])
     assert a_tm[:, 0].tolist() == pytest.approx(best.values, rel=1e-4, abs=1e-5)
@@ -152,7 +149,7 @@ def test_others_are_evaluated_for_themselves(gpt2, alone, evaluated_contexts):
     for figures in found.values():
         assert figures.n_terms == 1
         assert figures.l0_mean > 1
-        assert figures.ce_clean < figures.ce_ablated or figures.ce_clean != figures.ce_spliced
+        assert figures.ce_spliced != figures.ce_clean != figures.ce_ablated
 
 
 def test_steering_a_feature_that_writes_at_several_points_moves_all_of_them(gpt2, clt, alone):

@@ -63,16 +63,13 @@ def test_each_model_runs_and_stops_behind_its_own_point(both, chat, crosscoder, 
         capture(both, both.ids_bt(both.tokenize(TEXT)), ["third/blocks.0.hook_resid_post"])
 
 
-def test_prompts_show_what_both_models_fire_and_what_is_explained_of_both(both, crosscoder, x_td):
+def test_prompts_show_what_both_models_fire(both, crosscoder, x_td):
     tokens = both.tokenize(TEXT)
     expected_tf = crosscoder.encode(x_td).dense()
     found = prompt_features(both, {"0-cc": crosscoder}, tokens, top_k=5, ignore_bos=False)
     assert torch.tensor(found.features[0].values).equal(expected_tf[:, found.features[0].index])
     a_tm = feature_activations(both, crosscoder, tokens, [3, 5], ignore_bos=False)
     torch.testing.assert_close(a_tm, expected_tf[:, [3, 5]])
-    y_to, error_to = x_td[1:], crosscoder.error(x_td)[1:]
-    expected = 1 - error_to.square().sum() / (y_to - y_to.mean(0)).square().sum()
-    assert found.sources[0].explained_variance == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_steering_adds_a_features_share_in_the_model_itself_and_leaves_the_other(both, crosscoder, x_td):

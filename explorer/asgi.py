@@ -95,9 +95,14 @@ class Application(ASGIHandler):
 
 django.setup(set_prefix=False)
 application = Application()
-# A page makes tens of thousands of objects that go with it: to look for cycles after every 700 costs it a twelfth. And
-# what is there before the first page stays: not to look through it takes the longest pauses out.
-get_resolver().url_patterns  # noqa: B018 - loads every view
-gc.set_threshold(50_000, 20, 100)
-gc.collect()
-gc.freeze()
+
+
+def served() -> Application:
+    """Return the application for a process that does nothing but serve it: what `uvicorn --factory` calls."""
+    get_resolver().url_patterns  # noqa: B018 - loads every view
+    # A page makes tens of thousands of objects that go with it: to look for cycles after every 700 costs it a twelfth.
+    # And what is there before the first page stays: not to look through it takes the longest pauses out.
+    gc.set_threshold(50_000, 20, 100)
+    gc.collect()
+    gc.freeze()
+    return application

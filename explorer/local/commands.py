@@ -10,7 +10,8 @@ def web(*, host: str, port: int) -> list[str]:
     """Return the command of the web process. Open streams get three seconds to end when it stops."""
     options = {"host": host, "port": str(port), "lifespan": "off", "timeout-graceful-shutdown": "3"}
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-    return [sys.executable, "-m", "uvicorn", "explorer.asgi:application", "--no-server-header", *arguments]
+    program = [sys.executable, "-m", "uvicorn", "--factory", "explorer.asgi:served"]
+    return [*program, "--no-server-header", *arguments]
 
 
 def worker(queue: Queue) -> list[str]:

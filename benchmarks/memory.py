@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from benchmarks import weights
 from benchmarks.harness import Result
@@ -33,7 +32,6 @@ FEATURES = (4096, 8192, 16_384)
 BUDGET = 4 * 1024**3
 # Small, so that even the smallest build has several of them.
 _SHARD_TOKENS = 32_768
-_K = 32
 _MOMENT_SECONDS = 0.02
 # What may come between two looks at what a process holds.
 _SLACK_BYTES = 20_000_000
@@ -104,9 +102,10 @@ def _telling(peak: _Peak) -> Callable[[Progress], None]:
 
 def _build(n_tokens: int, n_features: int, budget: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="facet-memory-") as folder:
-        _make_dictionary(Path(folder) / "dictionary", n_features)
+        hook = "blocks.1.hook_resid_post"
+        path = weights.random_topk(Path(folder) / "dictionary", width=weights.WIDTH, n_features=n_features, hook=hook)
         loaded = weights.load()
-        dictionaries = {"1-res-topk": load_dictionary(Path(folder) / "dictionary")}
+        dictionaries = {"1-res-topk": load_dictionary(path)}
         before = resident_bytes()
         budget = budget or before + shard_bytes(n_features) + _SLACK_BYTES
         peak = _Peak()
@@ -149,28 +148,6 @@ def _build(n_tokens: int, n_features: int, budget: int) -> dict[str, object]:
             "disk_bytes": sum(path.stat().st_size for path in Path(folder, "work").rglob("*") if path.is_file()),
             "weights": loaded.which,
         }
-
-
-def _make_dictionary(folder: Path, n_features: int) -> None:
-    """Write a random TopK dictionary for the residual stream."""
-    generator = torch.Generator().manual_seed(0)
-    width = 192
-    w_dec_fd = torch.nn.functional.normalize(torch.randn(n_features, width, generator=generator), dim=1)
-    config = {
-        "architecture": "topk",
-        "k": _K,
-        "d_in": width,
-        "d_sae": n_features,
-        "dtype": "float32",
-        "apply_b_dec_to_input": True,
-        "normalize_activations": "none",
-        "rescale_acts_by_decoder_norm": False,
-        "metadata": {"model_name": "facet-demo", "hook_name": "blocks.1.hook_resid_post", "prepend_bos": True},
-    }
-    folder.mkdir()
-    zeros = {"b_enc": torch.zeros(n_features), "b_dec": torch.zeros(width)}
-    save_file({"W_enc": w_dec_fd.T.contiguous(), "W_dec": w_dec_fd, **zeros}, folder / "sae_weights.safetensors")
-    (folder / "cfg.json").write_text(json.dumps(config))
 
 
 if __name__ == "__main__":

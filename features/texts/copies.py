@@ -36,14 +36,14 @@ def of_parquet(path: Path, *, field: str, copies_at: Path) -> Path:
     return _copied(copies_at / name, _parquet_rows(path, field))
 
 
-def _parquet_rows(path: Path, field: str) -> Iterator[dict[str, Any]]:
-    name = path.name
+def open_parquet(file: Any, field: str, name: str) -> Any:
+    """Open a Parquet file that has a column; raise ParquetNeedsPyarrow, and InvalidInput where it is damaged."""
     try:
         parquet = import_module("pyarrow.parquet")
     except ImportError as error:
         raise ParquetNeedsPyarrow from error
     try:
-        table = parquet.ParquetFile(path)
+        table = parquet.ParquetFile(file)
     except Exception as error:
         raise InvalidInput(f"{name} is no Parquet file, or damaged: {error}.", "Write it again.") from error
     columns = table.schema_arrow.names
@@ -51,6 +51,11 @@ def _parquet_rows(path: Path, field: str) -> Iterator[dict[str, Any]]:
         raise InvalidInput(
             f"{name} has no column {field!r}.", f"Name the one that holds the text; there are: {', '.join(columns)}."
         )
+    return table
+
+
+def _parquet_rows(path: Path, field: str) -> Iterator[dict[str, Any]]:
+    table = open_parquet(path, field, path.name)
     for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE):
         yield from batch.to_pylist()
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from features.texts.copies import PARQUET, ParquetNeedsPyarrow, name_of_copy
+from features.texts.copies import PARQUET, name_of_copy, open_parquet
 from features.texts.skips import Skips
 from inference.errors import Conflict, FacetError, InvalidInput, NotFound, Unavailable
 
@@ -158,19 +158,7 @@ def _lines(file: Any, name: str, mark: _Mark) -> Iterator[dict[str, Any]]:
 
 def _parquet_rows(file: Any, field: str, name: str, mark: _Mark) -> Iterator[dict[str, Any]]:
     """Yield the rows of a Parquet file group by group; groups before the mark are not fetched."""
-    try:
-        parquet = import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise ParquetNeedsPyarrow from error
-    try:
-        table = parquet.ParquetFile(file)
-    except Exception as error:
-        raise InvalidInput(f"{name} is no Parquet file, or damaged: {error}.", "Write it again.") from error
-    columns = table.schema_arrow.names
-    if field not in columns:
-        raise InvalidInput(
-            f"{name} has no column {field!r}.", f"Name the one that holds the text; there are: {', '.join(columns)}."
-        )
+    table = open_parquet(file, field, name)
     first = 0
     for group in range(table.num_row_groups):
         n_rows = table.metadata.row_group(group).num_rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import asdict
 
 from asgiref.sync import sync_to_async
@@ -90,7 +90,7 @@ def resume(request: HttpRequest, run_id: int) -> RunCard:
     return resume_run(run_id)
 
 
-async def _frames(run_id: int) -> AsyncIterator[str]:
+async def _frames(run_id: int) -> AsyncGenerator[str]:
     yield opening()
     async for card in states(run_id):
         yield frame("run", json.dumps(asdict(card), cls=DjangoJSONEncoder)) if card else ": alive\n\n"

@@ -11,7 +11,8 @@ import json
 import re
 import time
 from asyncio import sleep
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +89,7 @@ async def is_over(job: str, last_id: str) -> bool:
 
 async def follow(
     job: str, *, last_id: str = START, queue: str = "engine", timeout: float | None = None
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event]:
     """Yield the events of a job after `last_id` until the final one.
 
     Args:
@@ -101,8 +102,9 @@ async def follow(
     async with client() as valkey:
         reader = _Reader(valkey, job, last_id=last_id, queue=queue, timeout=timeout)
         try:
-            async for event in reader.events():
-                yield event
+            async with aclosing(reader.events()) as events:
+                async for event in events:
+                    yield event
         finally:
             await reader.leave()
 
@@ -128,7 +130,7 @@ class _Reader:
         self._resumed = last_id == START
         self._seen = False
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event]:
         silent_since = time.monotonic()
         while not self.finished:
             try:

@@ -3,9 +3,9 @@
 import asyncio
 import gc
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import django
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
@@ -19,8 +19,8 @@ from django.urls import get_resolver, set_script_prefix
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "explorer.settings")
 # More pages than this wait for a thread, not for a connection to Postgres, of which there are fewer.
 THREADS = 32
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class Application(ASGIHandler):
@@ -51,7 +51,7 @@ class Application(ASGIHandler):
         request, refusal = self.create_request(scope, body)
         try:
             if request is None:
-                await self.send_response(refusal, send)
+                await self.send_response(cast(HttpResponseBase, refusal), send)
                 return
             answer = sync_to_async(self._answer, thread_sensitive=False, executor=self._threads)
             response = await answer(request, scope)
@@ -71,7 +71,7 @@ class Application(ASGIHandler):
         """Return the response from start to end of the request; only a stream is still to be closed."""
         request_started.send(sender=self.__class__, scope=scope)
         response = self.get_response(request)
-        response._handler_class = self.__class__
+        response._handler_class = self.__class__  # type: ignore[attr-defined]
         if response.streaming:
             close_old_connections()
         else:
@@ -81,7 +81,7 @@ class Application(ASGIHandler):
     async def _stream(self, response: HttpResponseBase, receive: Receive, send: Send) -> None:
         """Send a stream until it ends or the reader goes, then close it."""
         sending = asyncio.create_task(self.send_response(response, send))
-        leaving = asyncio.create_task(receive())
+        leaving: asyncio.Future[Mapping[str, Any]] = asyncio.ensure_future(receive())
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:

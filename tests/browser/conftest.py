@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page
+from playwright.sync_api import ConsoleMessage, Page, expect
 
 from tests.processes import Workers
 from tests.site import Site, built_site
+
+PATIENCE_MS = 20_000  # for what a page does by itself: the machine may be busy
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="package")
@@ -49,7 +52,7 @@ def watch(page: Page) -> Iterator[Watch]:
 @pytest.fixture
 def visitor(page: Page, watch: Watch, server: str, site: Site) -> Page:
     """A watched page on the running server; addresses are relative to it."""
-    page.context.set_default_timeout(20_000)
+    page.context.set_default_timeout(PATIENCE_MS)
     page.goto(server)
     return page
 

@@ -1,4 +1,11 @@
-"""The leg of search that finds features by what is said about them."""
+"""The leg of search that finds features by what is said about them.
+
+A word that is in a tenth of a million explanations cannot be ranked by looking at all of them. The index
+`explanation_places` has each word under the tier of its explanation, which says what ranks first whatever is asked:
+whether a person wrote it, whether it says one thing (no list, no remark in brackets), and how short it is; the first
+word a second time, behind a `^`. So common words are read tier by tier, the best first, and what has not been read when
+there is enough would come after. All that matches rarer ones is read and ranked.
+"""
 
 from __future__ import annotations
 
@@ -10,40 +17,80 @@ from django.db import connection
 from features.selectors.feature_rows import array_of
 from features.selectors.search_sql import CANDIDATES, Chips, Found
 
-# What begins with the phrase and is ranked for certain, times the hits asked for: a feature may have several.
-BEGINNING = 4
-# Of fewer explanations all are ranked.
-FEW = 5000
-_BEST = "SELECT id, begins FROM facet_best_explanations(%s::text[], {dictionaries}, %s, %s, %s)"
-# Where chips ask something of the feature as well: the explanations that match, in no order, with their features.
+# As many explanations in a sample of the table's pages, given in percent, are enough to be read tier by tier. Whether
+# they are changes how long a search takes, not what it finds.
+SAMPLE, COMMON = 0.5, 10
+# The tiers, the best first: people's, whatever their length, then those of methods by length.
+_TIERS = [f"a{is_list}00" for is_list in (0, 1)] + [f"b{is_list}{n:02x}" for is_list in (0, 1) for n in range(48)]
+_COLUMNS = 'e.id, e.dictionary_id, e."index", e.text, e.author_id, e.method, e.votes'
+# `whole` is what an explanation must match; `anywhere` and `start` say the same of the words in a tier, whose code
+# stands for @, and of the first word; where they say less than `whole`, `is_more` is true. Phrases without any word
+# match nothing.
+_ASKED = """
+asked AS MATERIALIZED (
+    SELECT whole, words, first, n > 1 OR whole::text ~ '<' AS is_more,
+           quote_literal('^@' || split_part(first, ' ', 1)) AS start,
+           regexp_replace(regexp_replace(whole::text, '<->|<[0-9]+>', '&', 'g'),
+                          '''([^'']+)''', '''@\\1''', 'g') AS anywhere
+    FROM (
+        SELECT string_agg('(' || facet_prose_query(phrase)::text || ')', ' & ')::tsquery AS whole, count(*) AS n,
+               lower(btrim(facet_words(string_agg(phrase, ' ')))) AS words,
+               lower(btrim(facet_words((array_agg(phrase))[1]))) AS first
+        FROM unnest(%s::text[]) phrase HAVING bool_and(numnode(facet_prose_query(phrase)) > 0)
+    ) said
+)"""
+# Those that begin with the first word come first, then those that begin with a longer form of it. The materialized
+# `matching` is read no further than `few` needs, but planned as if it were: by its index.
+_BEST = """
+seen AS MATERIALIZED (
+    SELECT count(*) AS n FROM asked CROSS JOIN features_explanation e TABLESAMPLE SYSTEM ({sample}) REPEATABLE (1)
+    WHERE e.words @@ asked.whole AND {among}
+), matching AS MATERIALIZED (
+    SELECT {columns} FROM asked CROSS JOIN features_explanation e
+    WHERE (SELECT n FROM seen) < {common} AND e.words @@ asked.whole AND {among}
+), few AS MATERIALIZED (
+    SELECT * FROM matching LIMIT {limit}
+), tiers AS (
+    SELECT replace(kind.pattern, '@', tier.code)::tsquery AS wanted
+    FROM asked CROSS JOIN unnest(%s::text[]) WITH ORDINALITY tier(code, place) CROSS JOIN LATERAL (VALUES
+        (1, start), (2, format('%%1$s:* & !%%1$s', start)), (3, format('(%%s) & !%%s:*', anywhere, start))
+    ) kind(place, pattern)
+    ORDER BY starts_with(tier.code, 'a') DESC, kind.place, tier.place
+), best AS MATERIALIZED (
+    SELECT found.* FROM asked CROSS JOIN tiers CROSS JOIN LATERAL (
+        SELECT {columns} FROM features_explanation e
+        WHERE facet_places(e.words, e.author_id, e.text) @@ tiers.wanted
+            AND (NOT asked.is_more OR e.words @@ asked.whole) AND ({among}) IS TRUE
+        ORDER BY length(e.text), e.votes DESC, e.dictionary_id, e."index" LIMIT {limit}
+    ) found
+    WHERE (SELECT n FROM seen) >= {common} OR (SELECT count(*) FROM few) >= {limit} LIMIT {limit}
+), found AS (
+    SELECT * FROM best UNION ALL SELECT * FROM few WHERE NOT EXISTS (SELECT FROM best)
+)"""
+# Where chips ask something of the feature as well: the explanations that match, in no order.
 _CHOSEN = """
-SELECT e.id, starts_with(lower(btrim(facet_words(e.text))), asked.first) AS begins
+SELECT {columns}
 FROM features_explanation e
 JOIN features_feature f ON f.dictionary_id = e.dictionary_id AND f."index" = e."index"
 JOIN features_dictionary d ON d.id = e.dictionary_id
-CROSS JOIN (SELECT lower(btrim(facet_words(%s))) AS first) asked
 WHERE e.dictionary_id = ANY(%s::int[]) AND f.dictionary_id = ANY(%s::int[]) AND {match} AND {clauses}
 LIMIT {limit}
 """
 _RANKED = """
-WITH found AS MATERIALIZED ({candidates}), hits AS (
-    SELECT e.id, e.dictionary_id, e."index", e.text, e.author_id, e.method, e.votes,
-           (e.text ~ '[,;(]')::int AS is_list, length(e.text) AS length, CASE
-               WHEN NOT c.begins THEN 3
-               WHEN lower(btrim(facet_words(e.text))) = asked.words AND e.text !~ '[,;(]' THEN 0
-               WHEN starts_with(lower(btrim(facet_words(e.text))) || ' ', asked.first || ' ') THEN 1
-               WHEN starts_with(lower(btrim(facet_words(e.text))), asked.first) THEN 2
-               ELSE 3 END AS place
-    FROM (SELECT id, bool_or(begins) AS begins FROM found GROUP BY id) c
-    JOIN features_explanation e ON e.id = c.id
-    CROSS JOIN (SELECT lower(btrim(facet_words(%s))) AS words, lower(btrim(facet_words(%s))) AS first) asked
-), best AS (
+hits AS (
+    SELECT e.*, (e.text ~ '[,;(]')::int AS is_list, length(e.text) AS length, CASE
+        WHEN lower(btrim(facet_words(e.text))) = asked.words AND e.text !~ '[,;(]' THEN 0
+        WHEN starts_with(lower(btrim(facet_words(e.text))) || ' ', asked.first || ' ') THEN 1
+        WHEN starts_with(lower(btrim(facet_words(e.text))), asked.first) THEN 2
+        ELSE 3 END AS place
+    FROM found e CROSS JOIN asked
+), ranked AS (
     SELECT *, row_number() OVER (PARTITION BY dictionary_id, "index"
                                  ORDER BY author_id IS NULL, place, is_list, length, votes DESC, id) AS nth
     FROM hits
 )
 SELECT e.dictionary_id, e."index", e.text, a.username, e.method, count(*) OVER (), (SELECT count(*) FROM hits)
-FROM best e LEFT JOIN auth_user a ON a.id = e.author_id WHERE e.nth = 1
+FROM ranked e LEFT JOIN auth_user a ON a.id = e.author_id WHERE e.nth = 1
 ORDER BY e.author_id IS NULL, e.place, e.is_list, e.length, e.votes DESC, e.dictionary_id, e."index"
 LIMIT %s
 """
@@ -61,24 +108,25 @@ def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> Found:
     if not chips.scope:
         return Found(why={})
     phrases = list(dict.fromkeys(phrases))
-    candidates, params = _chosen(chips, phrases) if chips.on_features else _best(chips, phrases, limit)
+    candidates, params = _chosen(chips, phrases) if chips.on_features else _best(chips)
     with connection.cursor() as cursor:
-        cursor.execute(_RANKED.format(candidates=candidates), [*params, " ".join(phrases), phrases[0], limit])
+        cursor.execute(f"WITH {_ASKED}, {candidates}, {_RANKED}", [phrases, *params, limit])
         rows = cursor.fetchall()
     return Found(
         why={
             (dictionary, index): f"{author or method}: {text}" for dictionary, index, text, author, method, *_ in rows
         },
         total=rows[0][-2] if rows else 0,
-        capped=bool(rows) and rows[0][-1] >= (CANDIDATES if chips.on_features else FEW),
+        capped=bool(rows) and rows[0][-1] >= CANDIDATES,
     )
 
 
-def _best(chips: Chips, phrases: Sequence[str], limit: int) -> tuple[str, list[Any]]:
-    dictionaries, params = "NULL", []
+def _best(chips: Chips) -> tuple[str, list[Any]]:
+    among, params = "TRUE", []
     if chips.is_restricted:
-        dictionaries, params = "%s::int[]", [array_of(chips.scope)]
-    return _BEST.format(dictionaries=dictionaries), [list(phrases), *params, BEGINNING * limit, CANDIDATES, FEW]
+        among, params = "e.dictionary_id = ANY(%s::int[])", [array_of(chips.scope)]
+    sql = _BEST.format(columns=_COLUMNS, among=among, sample=SAMPLE, common=COMMON, limit=CANDIDATES)
+    return sql, [*params, *params, _TIERS, *params]
 
 
 def _chosen(chips: Chips, phrases: Sequence[str]) -> tuple[str, list[Any]]:
@@ -86,7 +134,7 @@ def _chosen(chips: Chips, phrases: Sequence[str]) -> tuple[str, list[Any]]:
     branches, params = [], []
     for model, dictionaries in chips.models().items():
         clauses, chip_params = chips.clauses(model, labels=False)
-        branches.append(f"({_CHOSEN.format(match=match, clauses=clauses, limit=CANDIDATES)})")
+        branches.append(f"({_CHOSEN.format(columns=_COLUMNS, match=match, clauses=clauses, limit=CANDIDATES)})")
         listed = array_of(dictionaries)
-        params += [phrases[0], listed, listed, *phrases, *chip_params]
-    return " UNION ALL ".join(branches), params
+        params += [listed, listed, *phrases, *chip_params]
+    return f"found AS ({' UNION ALL '.join(branches)})", params

@@ -25,9 +25,12 @@ ORDER BY author_id IS NULL, place, text ~ '[,;(]', length(text), votes DESC, dic
 """
 
 
-@pytest.fixture
-def said(world, user, monkeypatch):
-    """Some hundred explanations of few words, one a feature of a large dictionary, some by people, some voted for."""
+@pytest.fixture(params=["a sample says so", "more are found"])
+def said(request, world, user, monkeypatch):
+    """Some hundred explanations of few words, one a feature of a large dictionary, some by people, some voted for.
+
+    What most are looked for by counts as common, for one reason or the other.
+    """
     draw = random.Random(7)
     words = ("class", "classes", "classic", "of", "loop", "loops", "Python", "assertEqual", "the", "a")
     row = world.dictionaries[SOURCE]
@@ -43,8 +46,7 @@ def said(world, user, monkeypatch):
         )
         for index in range(400)
     )
-    # Without these every query here is of few explanations, all of which are read.
-    monkeypatch.setattr(search_explanations, "FEW", 1)
+    monkeypatch.setattr(search_explanations, "COMMON", 0 if request.param == "a sample says so" else 1000)
     monkeypatch.setattr(search_explanations, "CANDIDATES", 30)
 
 
@@ -63,4 +65,15 @@ def test_what_is_shown_is_the_best_of_all(said, phrases):
 
 def test_a_word_in_very_many_is_counted_up_to_a_bound(said):
     totals = selectors.search("label:class", source=SOURCE).totals
-    assert totals.capped == ("explanations",) and totals.explanations >= 20
+    assert totals.capped == ("explanations",) and totals.explanations == 30
+
+
+def test_what_few_say_is_ranked_whole(said, monkeypatch):
+    monkeypatch.setattr(search_explanations, "CANDIDATES", 400)
+    everything = Explanation.objects.mentioning("classic")
+    results = selectors.search("label:classic", source=SOURCE, limit=100)
+    assert results.totals.explanations == everything.count() < 400 and results.totals.capped == ()
+
+
+def test_what_has_no_word_finds_nothing(said):
+    assert selectors.search('label:"?!" label:class', source=SOURCE).explanations == ()

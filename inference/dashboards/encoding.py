@@ -229,25 +229,27 @@ class ShardEncoder:
         highest_cf = heights.highest_cf
         silent_cf = torch.ones(highest_cf.shape, dtype=torch.bool, device=highest_cf.device)
         silent_cf[context_n.repeat_interleave(activations.counts_t), activations.indices_n] = False
-        places = np.flatnonzero(silent_cf.cpu().numpy() & self._eligible_c[contexts.start : contexts.stop, None])
-        row, feature = np.divmod(places, silent_cf.shape[1])
-        context = self._number_c[contexts.start : contexts.stop][row]
-        drawn = np.flatnonzero(selection.random_admits(feature, context))
-        bound = highest_cf.cpu().numpy().reshape(-1)[places]
-        near = np.flatnonzero(selection.hard_admits(feature, context, bound))
-        row, of_hard = row[near], feature[near]
+        numbers = self._number_c[contexts.start : contexts.stop]
+        offered_cf = silent_cf.cpu().numpy() & self._eligible_c[contexts.start : contexts.stop, None]
+        # Nearly all are refused: whole rows are looked at before any pair of a context and a feature is named.
+        row, drawn = np.nonzero(selection.random_may_admit(numbers) & offered_cf)
+        random = {"feature": drawn.astype(np.int32), "context": numbers[row]}
+        bound_cf = highest_cf.cpu().numpy()
+        row, feature = np.nonzero(selection.hard_may_admit(bound_cf) & offered_cf)
+        near = np.flatnonzero(selection.hard_admits(feature, numbers[row], bound_cf[row, feature]))
+        row, feature = row[near], feature[near]
         height, token = (
             column.cpu().numpy()
             for column in heights.exact(
-                torch.from_numpy(row).to(highest_cf.device), torch.from_numpy(of_hard).to(highest_cf.device)
+                torch.from_numpy(row).to(highest_cf.device), torch.from_numpy(feature).to(highest_cf.device)
             )
         )
         position = token - np.array([first for first, _ in spans])[row] + int(self.stretch.has_bos)
         return {
-            "random_s": {"feature": feature[drawn].astype(np.int32), "context": context[drawn]},
+            "random_s": _chosen(random, selection.random_admits, "feature", "context"),
             "hard_s": {
-                "feature": of_hard.astype(np.int32),
-                "context": context[near],
+                "feature": feature.astype(np.int32),
+                "context": numbers[row],
                 "position": position.astype(np.uint16),
                 "value": height,
             },

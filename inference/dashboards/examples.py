@@ -80,9 +80,19 @@ class Selection:
         """Take contexts where features are silent, with the highest pre-activation and where it is."""
         self.hard.add(_of_contexts(feature, context, position, height, by_value(height, context)))
 
+    def hard_may_admit(self, height_cf: np.ndarray) -> np.ndarray:
+        """Return what `hard_admits` admits of all features in some contexts, and little more, many times faster."""
+        return height_cf >= self.hard.worst_values()
+
     def random_admits(self, feature: np.ndarray, context: np.ndarray) -> np.ndarray:
         """Return which contexts where features are silent they may draw."""
         return self.random.admits(feature, self._drawn(feature, context))
+
+    def random_may_admit(self, context_c: np.ndarray) -> np.ndarray:
+        """Return what `random_admits` admits of all features in some contexts, and little more, [C, F]."""
+        lot_cf = mixed(mixed(context_c.astype(np.uint64))[:, None] ^ self._salt_f)
+        lot_cf >>= _HALF_WORD
+        return lot_cf <= self.random.worst_lots()
 
     def offer_random(self, feature: np.ndarray, context: np.ndarray) -> None:
         """Take contexts where features are silent."""

@@ -19,7 +19,7 @@ from inference.dashboards.columns import ColumnReader
 from inference.dashboards.contexts import ContextIndex
 from inference.dashboards.examples import Selection
 from inference.dashboards.geometry import Geometry
-from inference.dashboards.pairs import nearest_by_jaccard
+from inference.dashboards.pairs import nearest_by_jaccard, nearest_of_pairs
 from inference.dashboards.places import Places
 from inference.dashboards.recording import ExampleParts, Recorded
 from inference.dashboards.results import ContextTable, DictionaryDashboard
@@ -28,11 +28,10 @@ from inference.dashboards.token_statistics import next_tokens, token_statistics
 
 N_CO_FIRING = 16
 DENSE_SHARE = 0.1
-_TABLES = ("mass", "next", "peaks", "recorded", "bands", "hard", "random", "pairs")
+# Tables, and how many times their bytes the arrays made of their rows take, the rows themselves included.
+_TABLES = dict.fromkeys(("mass", "next", "peaks", "recorded", "bands", "hard", "random"), 3) | {"pairs": 6}
 # Bytes of a feature on the way from the shards to the dashboard, beside its rows.
 _FEATURE_BYTES = 20_000
-# What arrays made of rows take beside the rows themselves.
-_ROWS_TIMES = 3
 _DENSE_CELLS = 1 << 21
 
 Step = Callable[[int], None]
@@ -79,9 +78,9 @@ class DictionaryShards:
         """Yield ranges of features whose rows fit in so many bytes, or of one feature."""
         weight_f = np.full(self.n_features, _FEATURE_BYTES, dtype=np.int64)
         for shard in self.shards:
-            for name in _TABLES:
+            for name, times in _TABLES.items():
                 if self.prefix + name in shard:
-                    weight_f += _ROWS_TIMES * shard.row_bytes(self.prefix + name, self.n_features)
+                    weight_f += times * shard.row_bytes(self.prefix + name, self.n_features)
         ends = np.cumsum(weight_f)
         first = 0
         while first < self.n_features:
@@ -177,25 +176,35 @@ def _sums(shards: DictionaryShards, features: range) -> dict[str, np.ndarray]:
 
 
 def _co_firing(shards: DictionaryShards, features: range, count_f: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the features with which each fires most; dense counts of a few features at a time."""
-    n, found = shards.n_features, []
-    is_matrix = f"{shards.prefix}pair_matrix" in shards.shards[0]
-    tables = [] if is_matrix else shards.tables("pairs", features)
-    indptrs = [np.concatenate([[0], np.cumsum(counts)]) for counts, _ in tables]
-    size = max(1, _DENSE_CELLS // n)
-    for start in range(0, len(features), size):
-        some = range(start, min(start + size, len(features)))
-        shared_bf = np.zeros((len(some), n), dtype=np.int64)
-        if is_matrix:
-            for rows in shards.rows("pair_matrix", features[some.start : some.stop]):
-                shared_bf += rows
-        for (counts, rows), indptr in zip(tables, indptrs, strict=True):
-            own = rows[indptr[some.start] : indptr[some.stop]]
-            row = np.repeat(np.arange(len(some)), counts[some.start : some.stop])
-            shared_bf[row, own["other"]] += own["count"]
-        found.append(nearest_by_jaccard(shared_bf, features.start + start, count_f, N_CO_FIRING))
-    names = ("co_firing_ids_fk", "co_firing_jaccards_fk", "co_firing_counts_fk")
-    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*found, strict=True), strict=True)}
+    """Return the features with which each fires most."""
+    if f"{shards.prefix}pair_matrix" in shards.shards[0]:
+        found = _nearest_in_matrix(shards, features, count_f)
+    else:
+        found = nearest_of_pairs(*_pairs(shards, features), features, count_f, N_CO_FIRING)
+    return dict(zip(("co_firing_ids_fk", "co_firing_jaccards_fk", "co_firing_counts_fk"), found, strict=True))
+
+
+def _nearest_in_matrix(shards: DictionaryShards, features: range, count_f: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return them of counts of all pairs, a few features at a time."""
+    found = []
+    size = max(1, _DENSE_CELLS // shards.n_features)
+    for start in range(features.start, features.stop, size):
+        some = range(start, min(start + size, features.stop))
+        shared_bf = np.zeros((len(some), shards.n_features), dtype=np.int64)
+        for rows in shards.rows("pair_matrix", some):
+            shared_bf += rows
+        found.append(nearest_by_jaccard(shared_bf, start, count_f, N_CO_FIRING))
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+def _pairs(shards: DictionaryShards, features: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return `(row, other, count)` of the pairs that shards kept, added up; rows count from the first feature."""
+    row, pairs = shards.columns("pairs", features)
+    if not len(row):
+        return row, row, row
+    codes, inverse = np.unique(row * shards.n_features + pairs["other"], return_inverse=True)
+    counts = np.bincount(inverse, weights=pairs["count"], minlength=len(codes)).astype(np.int64)
+    return *np.divmod(codes, shards.n_features), counts
 
 
 def _recorded(shards: DictionaryShards, features: range, maximum_b: np.ndarray) -> Recorded:

@@ -97,17 +97,25 @@ def nearest_by_jaccard(
     union_bf = count_f[first : first + n_rows, None] + count_f[None, :] - shared_bf
     jaccard_bf = np.where(shared_bf >= FEWEST_SHARED, shared_bf / np.maximum(union_bf, 1), 0.0)
     k = min(size, n_features)
-    # Sorted by index before they are sorted by height, so that the lower index comes first among equals.
     worst_b = -np.partition(-jaccard_bf, k - 1, axis=1)[:, k - 1]
-    ids = np.full((n_rows, size), -1, dtype=np.int32)
-    jaccards = np.zeros((n_rows, size), dtype=np.float32)
-    counts = np.zeros((n_rows, size), dtype=np.int64)
     row, other = np.nonzero((jaccard_bf >= worst_b[:, None]) & (jaccard_bf > 0))
-    order = np.lexsort((other, -jaccard_bf[row, other], row))
-    row, other = row[order], other[order]
-    place = places(row)
-    keep = place < size
-    row, other, place = row[keep], other[keep], place[keep]
-    ids[row, place], jaccards[row, place] = other, jaccard_bf[row, other]
-    counts[row, place] = shared_bf[row, other]
+    return nearest_of_pairs(row, other, shared_bf[row, other], range(first, first + n_rows), count_f, size)
+
+
+def nearest_of_pairs(
+    row: np.ndarray, other: np.ndarray, shared: np.ndarray, features: range, count_f: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the same from counts of pairs, each once; rows count from the first of the features."""
+    enough = np.flatnonzero(shared >= FEWEST_SHARED)
+    row, other, shared = row[enough], other[enough].astype(np.int64), shared[enough].astype(np.int64)
+    jaccard = shared / np.maximum(count_f[features.start + row] + count_f[other] - shared, 1)
+    # The lower index comes first among equals.
+    order = np.lexsort((other, -jaccard, row))
+    place = places(row[order])
+    near, place = order[place < size], place[place < size]
+    ids = np.full((len(features), size), -1, dtype=np.int32)
+    jaccards = np.zeros((len(features), size), dtype=np.float32)
+    counts = np.zeros((len(features), size), dtype=np.int64)
+    ids[row[near], place], jaccards[row[near], place] = other[near], jaccard[near]
+    counts[row[near], place] = shared[near]
     return ids, jaccards, counts

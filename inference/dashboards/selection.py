@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.products import ascending
 from kernels.stream_topn import best_rows, places, stream_topn, value_ranks
 
 __all__ = ["Best", "Candidates", "best_rows", "by_lot", "by_value", "places"]
@@ -56,6 +57,16 @@ class Best:
         if isinstance(group, Tensor):
             return self._state.admits(group, rank)
         return self._state.admits(torch.from_numpy(group), torch.from_numpy(rank)).numpy()
+
+    def worst_values(self) -> np.ndarray:
+        """Return the least value that each group admits, of ranks `by_value`: minus infinity where it is not full."""
+        bits = ascending(~(self._state.worst_g.cpu().numpy() >> 32).astype(np.int32))
+        values = bits.view(np.float32)
+        return np.where(np.isnan(values), -np.inf, values).astype(np.float32)
+
+    def worst_lots(self) -> np.ndarray:
+        """Return the highest lot that each group admits, of ranks `by_lot`: all where it is not full."""
+        return ((self._state.worst_g.cpu().numpy() >> 32) + (1 << 31)).astype(np.uint64)
 
     def add(self, candidates: Candidates) -> None:
         """Take candidates in; the same one twice counts once."""

@@ -167,6 +167,18 @@ def test_nearest_by_jaccard_needs_five_shared_tokens():
     assert some[0].tolist() == [[0, -1]]
 
 
+def test_nearest_of_pairs_equal_those_of_dense_counts():
+    generator = np.random.default_rng(0)
+    shared_bf = generator.integers(0, 12, (6, 40)) * (generator.random((6, 40)) < 0.6)
+    count_f = generator.integers(12, 16, 40)  # many are equally near
+    row, other = np.nonzero(shared_bf)
+    order = generator.permutation(len(row))
+    row, other = row[order], other[order]
+    sparse = pairs.nearest_of_pairs(row, other, shared_bf[row, other], range(3, 9), count_f, 5)
+    for ours, dense in zip(sparse, pairs.nearest_by_jaccard(shared_bf, 3, count_f, 5), strict=True):
+        np.testing.assert_array_equal(ours, dense)
+
+
 @pytest.mark.parametrize("longest", [1, 50, 1 << 20])
 def test_masses_do_not_depend_on_what_is_set_aside(longest, monkeypatch):
     monkeypatch.setattr(masses, "_LONGEST_RUN", longest)

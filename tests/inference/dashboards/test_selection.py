@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference.dashboards.examples import Selection
 from inference.dashboards.selection import Best, Candidates, best_rows, by_lot, by_value
 
 ROWS = st.lists(
@@ -91,3 +92,29 @@ def test_a_tensor_is_answered_with_a_tensor():
     group, rank = np.array([0, 0, 2]), np.array([5, 6, 6])
     assert best.admits(group, rank).tolist() == [True, False, True]
     assert torch.equal(best.admits(*map(torch.from_numpy, (group, rank))), torch.tensor([True, False, True]))
+
+
+def test_whole_rows_admit_all_that_pairs_admit_and_little_more():
+    generator = np.random.default_rng(0)
+    selection, contexts = Selection(range(3, 50)), np.arange(200, dtype=np.int32)
+    values_cf = generator.normal(size=(200, 47)).astype(np.float32)
+    values_cf[:, 7] = -np.inf
+    values_cf[50:, 8] = np.nan
+    feature, context = np.tile(np.arange(47), 150), np.repeat(contexts[:150], 47)
+    selection.offer_hard(feature, context, np.zeros(len(feature)), values_cf[:150].reshape(-1))
+    selection.offer_random(feature, context)
+    new, feature, context = contexts[150:], np.tile(np.arange(47), 50), np.repeat(contexts[150:], 47)
+    for compacted in (False, True):
+        if compacted:
+            selection.hard.compact(), selection.random.compact()
+        hard = selection.hard_admits(feature, context, values_cf[150:].reshape(-1))
+        random = selection.random_admits(feature, context)
+        for one_by_one, of_rows in (
+            (hard, selection.hard_may_admit(values_cf[150:])),
+            (random, selection.random_may_admit(new)),
+        ):
+            assert not (one_by_one & ~of_rows.reshape(-1)).any()
+            assert compacted or one_by_one.any()
+        if compacted:
+            assert selection.hard_may_admit(values_cf[150:]).mean() < 0.2
+            assert selection.random_may_admit(new).mean() < 0.2

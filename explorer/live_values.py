@@ -351,12 +351,16 @@ class RunsView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """One run (`run.html`, `_run.html`). While `live`, `events_url` sends event `run` with the HTML of `_run.html`."""
+    """One run (`run.html`, `_run.html`). While `live`, `events_url` sends event `run` with the HTML of `_run.html`.
+
+    `may_steer`: the reader started the run, or is staff, and so may stop and resume it.
+    """
 
     run: RunCard
     live: bool
     events_url: str
     cancel_url: str
     resume_url: str
-    may_write: bool
+    signed_in: bool
+    may_steer: bool
     error: PageError | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from features.results import (
     CommentCard,
@@ -266,8 +266,8 @@ def run_cards() -> tuple[RunCard, ...]:
         kind="build",
         title="Dashboards of facet-demo: 4 dictionaries",
         state="running",
-        phase="scan",
-        phases=("scan", "merge", "explain", "attach"),
+        phase="encode",
+        phases=("read", "encode", "reduce", "store"),
         done=412_000,
         total=1_048_576,
         unit="tokens",
@@ -276,12 +276,22 @@ def run_cards() -> tuple[RunCard, ...]:
         started_at=MOMENT,
         finished_at=None,
         created_at=MOMENT,
+        started_by="ada",
         log=("Scanning 4,112 contexts in 33 shards.", "Shard 12 of 33 is done."),
         can_cancel=True,
     )
     return (
         base,
-        replace(base, id=6, state="succeeded", phase="attach", done=1_048_576, finished_at=MOMENT, can_cancel=False),
+        replace(
+            base,
+            id=6,
+            state="done",
+            phase="store",
+            done=2,
+            total=2,
+            finished_at=MOMENT + timedelta(minutes=3),
+            can_cancel=False,
+        ),
         replace(
             base,
             id=5,

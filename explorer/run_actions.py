@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import structlog
 from asgiref.sync import sync_to_async
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import InterfaceError, OperationalError, transaction
 
 from explorer import asks, live
@@ -66,16 +66,16 @@ def create_evaluation(
     return selectors.run(run_id)
 
 
-def cancel_run(run_id: int) -> RunCard:
-    """Ask the worker to stop; what it finished stays for a later resume."""
-    services.runs.cancel(run=run_id)
+def cancel_run(run_id: int, *, user: AbstractBaseUser | AnonymousUser) -> RunCard:
+    """Ask the worker to stop; what it finished stays for a later resume. For who started the run, and staff."""
+    services.runs.cancel(run=run_id, user=user)
     return selectors.run(run_id)
 
 
-def resume_run(run_id: int) -> RunCard:
-    """Queue a run again that failed, was cancelled, or lost its worker."""
+def resume_run(run_id: int, *, user: AbstractBaseUser | AnonymousUser) -> RunCard:
+    """Queue a run again that failed, was cancelled, or lost its worker. For who started the run, and staff."""
     with transaction.atomic():
-        services.runs.resume(run=run_id)
+        services.runs.resume(run=run_id, user=user)
         transaction.on_commit(lambda: send(run_id))
     return selectors.run(run_id)
 

@@ -6,6 +6,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from explorer.sign_in import SignInForm
 from explorer.views import (
     add,
     annotations,
@@ -27,6 +28,9 @@ handler403 = "explorer.errors.forbidden"
 handler404 = "explorer.errors.not_found"
 handler500 = "explorer.errors.failed"
 
+SIGN_IN = LoginView.as_view(
+    template_name="login.html", authentication_form=SignInForm, redirect_authenticated_user=True
+)
 ADDRESS = "<slug:model>/<slug:source>/<int:index>"
 
 urlpatterns = [
@@ -46,9 +50,7 @@ urlpatterns = [
     path("lists/<int:list_id>/file", transfers.list_file, name="list_file"),
     path("corpora/<slug:corpus>", documents.corpus, name="corpus"),
     path("corpora/<slug:corpus>/<int:ordinal>", documents.document, name="document"),
-    path(
-        "accounts/login", LoginView.as_view(template_name="login.html", redirect_authenticated_user=True), name="login"
-    ),
+    path("accounts/login", SIGN_IN, name="login"),
     path("accounts/logout", LogoutView.as_view(), name="logout"),
     path("patterns", RedirectView.as_view(pattern_name="patterns")),
     path("patterns/", patterns.index, name="patterns"),

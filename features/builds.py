@@ -147,7 +147,8 @@ class _Participant:
         if index.skipped:
             reasons = Counter(document.reason for document in index.skipped)
             said = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
-            self.reporter.say(f"{len(index.skipped):,} documents gave no context: {said}.")
+            documents = "document" if len(index.skipped) == 1 else "documents"
+            self.reporter.say(f"{len(index.skipped):,} {documents} gave no context: {said}.")
 
     def _has_work(self) -> bool:
         return services.shards.all_done(self.run.pk) or any(self._may_take(row) for row in self._open())

@@ -65,7 +65,8 @@ class Shards:
 class RunCard:
     """A long job. `rate` is in units per second, `eta_seconds` None when unknown; `links` are pages of its result.
 
-    `shards` are the parts of a build, once they are planned; lists of runs go without.
+    `shards` are the parts of a build, once they are planned; lists of runs go without. `started_by` names an account,
+    and is empty for a run that a command started.
     """
 
     id: int
@@ -82,6 +83,7 @@ class RunCard:
     started_at: datetime | None
     finished_at: datetime | None
     created_at: datetime
+    started_by: str = ""
     error: str = ""
     remedy: str = ""
     log: tuple[str, ...] = ()
@@ -93,3 +95,18 @@ class RunCard:
     @property
     def url(self) -> str:
         return f"/runs/{self.id}"
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took from its first start to its end, waits included; None while it is not over."""
+        over = self.started_at and self.finished_at
+        return (self.finished_at - self.started_at).total_seconds() if over else None
+
+    @property
+    def steps(self) -> tuple[tuple[str, str], ...]:
+        """The phases in order, each with `done`, `now` or nothing."""
+        if self.state == "done":
+            return tuple((phase, "done") for phase in self.phases)
+        at = self.phases.index(self.phase) if self.phase in self.phases else -1
+        here = "now" if self.state in ("queued", "running") else ""
+        return tuple((phase, "done" if i < at else here if i == at else "") for i, phase in enumerate(self.phases))

@@ -14,7 +14,7 @@ router = Router(tags=["account"])
 @router.post("/token", response=schemas.TokenOut, operation_id="token")
 def token(request: HttpRequest, body: schemas.TokenIn) -> schemas.TokenOut:
     """Return a bearer token for an account; changing the password ends all tokens of the account."""
-    return schemas.TokenOut(token=token_for(body.username, body.password), days=TOKEN_DAYS)
+    return schemas.TokenOut(token=token_for(request, username=body.username, password=body.password), days=TOKEN_DAYS)
 
 
 @router.get("/me", response=schemas.Account, operation_id="me")

@@ -16,6 +16,7 @@ from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 from ninja.security import HttpBearer, SessionAuth
 
+from explorer.sign_in import attempt
 from features.words import storable
 from inference.errors import SignInRequired
 
@@ -41,15 +42,19 @@ def user_of_token(token: str) -> AbstractBaseUser | None:
     return user
 
 
-def token_for(username: str, password: str) -> str:
+def token_for(request: HttpRequest, *, username: str, password: str) -> str:
     """Return a token for an account's name and password.
 
     Raises:
         SignInRequired: where they do not fit together.
+        TooManyAttempts: where they did not too often.
     """
-    user = authenticate(username=storable(username), password=storable(password))
-    if user is None:
-        raise SignInRequired("The name and the password do not fit together.", "Check both, or ask for a new password.")
+    with attempt(request, username):
+        user = authenticate(request, username=storable(username), password=storable(password))
+        if user is None:
+            raise SignInRequired(
+                "The name and the password do not fit together.", "Check both, or ask for a new password."
+            )
     return make_token(user)
 
 

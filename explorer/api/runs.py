@@ -80,14 +80,14 @@ def evaluate(request: HttpRequest, body: schemas.EvaluationIn) -> Status[RunCard
 
 @router.post("/runs/{int:run_id}/cancel", response=RunCard, auth=SIGNED_IN, operation_id="cancel_run")
 def cancel(request: HttpRequest, run_id: int) -> RunCard:
-    """Ask the worker to stop; finished shards are kept for a resume."""
-    return cancel_run(run_id)
+    """Ask the worker to stop; finished shards are kept for a resume. For who started the run, and staff."""
+    return cancel_run(run_id, user=caller(request))
 
 
 @router.post("/runs/{int:run_id}/resume", response=RunCard, auth=SIGNED_IN, operation_id="resume_run")
 def resume(request: HttpRequest, run_id: int) -> RunCard:
-    """Take up a run that failed, was cancelled or lost its worker."""
-    return resume_run(run_id)
+    """Take up a run that failed, was cancelled or lost its worker. For who started the run, and staff."""
+    return resume_run(run_id, user=caller(request))
 
 
 async def _frames(run_id: int) -> AsyncGenerator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from asgiref.sync import sync_to_async
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -16,7 +17,7 @@ from explorer import asks, live
 from explorer.live.sse import COMMENT, event_stream, frame, opening
 from explorer.live_values import RunsView, RunView
 from explorer.run_actions import ACTIVE, cancel_run, create_build, create_evaluation, resume_run, states
-from features import estimates, selectors
+from features import estimates, selectors, services
 from features.results import ModelPage
 from features.run_results import RunCard
 from features.services.runs import CONTEXT_SIZE, N_TOKENS
@@ -37,7 +38,7 @@ def runs(request: HttpRequest) -> HttpResponse:
 @require_safe
 def run(request: HttpRequest, run_id: int) -> HttpResponse:
     """Show one run; while it goes, the page follows `run_events`."""
-    view = run_view(selectors.run(run_id), may_write=request.user.is_authenticated)
+    view = run_view(selectors.run(run_id), request.user)
     return render(request, "_run.html" if request.htmx else "run.html", {"view": view})
 
 
@@ -46,7 +47,7 @@ async def run_events(request: HttpRequest, run_id: int) -> HttpResponseBase:
     """Stream the run's fragment whenever it changes: event `run`, and `end` once it is over."""
     user = await request.auser()
     await sync_to_async(selectors.run)(run_id)  # an unknown run is an error of this request, not of the stream
-    return event_stream(_frames(request, run_id, may_write=user.is_authenticated))
+    return event_stream(_frames(request, run_id, user))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -115,16 +116,14 @@ def evaluation_create(request: HttpRequest, model: str, source: str) -> HttpResp
 
 @require_POST
 def run_cancel(request: HttpRequest, run_id: int) -> HttpResponse:
-    """Ask the worker to stop; what it finished stays on disk for a later resume."""
-    require_account(request)
-    return _after(request, cancel_run(run_id))
+    """Ask the worker to stop; what it finished stays on disk for a later resume. For who started it, and staff."""
+    return _after(request, cancel_run(run_id, user=request.user))
 
 
 @require_POST
 def run_resume(request: HttpRequest, run_id: int) -> HttpResponse:
-    """Take up a run that failed, was cancelled, or lost its worker, from the shards that are finished."""
-    require_account(request)
-    return _after(request, resume_run(run_id))
+    """Take up a run that failed, was cancelled, or lost its worker. For who started it, and staff."""
+    return _after(request, resume_run(run_id, user=request.user))
 
 
 def require_account(request: HttpRequest) -> None:
@@ -143,30 +142,31 @@ def whole_number(params: QueryDict, name: str) -> int | None:
     return int(raw)
 
 
-def run_view(card: RunCard, *, may_write: bool) -> RunView:
-    """Return the context of one run."""
+def run_view(card: RunCard, user: AbstractBaseUser | AnonymousUser) -> RunView:
+    """Return the context of one run for one reader."""
     return RunView(
         run=card,
         live=card.state in ACTIVE,
         events_url=reverse("run_events", args=[card.id]),
         cancel_url=reverse("run_cancel", args=[card.id]),
         resume_url=reverse("run_resume", args=[card.id]),
-        may_write=may_write,
+        signed_in=user.is_authenticated,
+        may_steer=services.runs.may_steer(started_by=card.started_by, user=user),
     )
 
 
 def _after(request: HttpRequest, card: RunCard) -> HttpResponse:
     if request.htmx:
-        return render(request, "_run.html", {"view": run_view(card, may_write=True)})
+        return render(request, "_run.html", {"view": run_view(card, request.user)})
     return redirect(card.url)
 
 
-async def _frames(request: HttpRequest, run_id: int, *, may_write: bool) -> AsyncIterator[str]:
+async def _frames(request: HttpRequest, run_id: int, user: AbstractBaseUser | AnonymousUser) -> AsyncIterator[str]:
     yield opening()
     async for card in states(run_id):
         if card is None:
             yield COMMENT
         else:
-            view = run_view(card, may_write=may_write)
+            view = run_view(card, user)
             yield frame("run", await sync_to_async(render_to_string)("_run.html", {"view": view}, request=request))
     yield frame("end", "")

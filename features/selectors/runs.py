@@ -21,12 +21,12 @@ STALE = timedelta(seconds=60)
 
 def runs(*, limit: int = 50) -> tuple[RunCard, ...]:
     """Return the newest runs, without their logs. One query."""
-    return tuple(_card(row, ()) for row in Run.objects.all()[:limit])
+    return tuple(_card(row, ()) for row in Run.objects.select_related("created_by")[:limit])
 
 
 def run(id: int) -> RunCard:
     """Return a run with the last lines of its log, and its shards; raise NotFound. Three queries."""
-    row = Run.objects.filter(id=id).first()
+    row = Run.objects.filter(id=id).select_related("created_by").first()
     if row is None:
         raise NotFound(f"There is no run {id}.", "Choose one from the list.", suggestions=["/runs"], run=id)
     lines = RunLine.objects.filter(run=row).order_by("-id").values_list("text", flat=True)[:LOG_LINES]
@@ -58,6 +58,7 @@ def _card(row: Run, log: tuple[str, ...], *, shards: Shards | None = None) -> Ru
         started_at=row.started_at,
         finished_at=row.finished_at,
         created_at=row.created_at,
+        started_by=row.created_by.get_username() if row.created_by else "",
         error=row.error,
         remedy=row.remedy,
         log=log,

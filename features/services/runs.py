@@ -16,10 +16,11 @@ from django.utils import timezone
 
 from features.models import Corpus, Dictionary, Run, RunLine
 from features.selectors.suggestions import no_weights
+from features.services.checks import signed_in
 from features.services.corpora import chosen_corpus
 from features.services.shards import forgive
 from features.words import storable, storable_value
-from inference.errors import Conflict, FacetError, InvalidInput, NotFound
+from inference.errors import Conflict, FacetError, InvalidInput, NotAllowed, NotFound
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -186,10 +187,21 @@ def stop(*, run: int) -> bool:
     return _end(run, Run.State.CANCELLED)
 
 
+def may_steer(*, started_by: str, user: AbstractBaseUser | None) -> bool:
+    """Tell whether a user may stop and resume a run: who started it, by name, and staff. Of a command's, staff only."""
+    if user is None or not user.is_authenticated:
+        return False
+    return user.is_staff or user.get_username() == started_by
+
+
 @transaction.atomic
-def cancel(*, run: int) -> None:
-    """Ask a run to stop: one that waits is cancelled at once, one that runs when its worker next looks."""
-    row = _locked(run)
+def cancel(*, run: int, user: AbstractBaseUser | None = None) -> None:
+    """Ask a run to stop: one that waits is cancelled at once, one that runs when its worker next looks.
+
+    Without a user it is this machine that asks. Raises SignInRequired, NotAllowed for somebody else's run, Conflict
+    for one that is over.
+    """
+    row = _steered(run, user)
     if row.state == Run.State.QUEUED:
         _end(run, Run.State.CANCELLED)
     elif row.state == Run.State.RUNNING:
@@ -200,9 +212,13 @@ def cancel(*, run: int) -> None:
 
 
 @transaction.atomic
-def resume(*, run: int) -> None:
-    """Queue a run that failed or was cancelled; it goes on from the shards that are finished."""
-    row = _locked(run)
+def resume(*, run: int, user: AbstractBaseUser | None = None) -> None:
+    """Queue a run that failed or was cancelled; it goes on from the shards that are finished.
+
+    Without a user it is this machine that asks. Raises SignInRequired, NotAllowed for somebody else's run, and
+    Conflict.
+    """
+    row = _steered(run, user)
     if row.state not in (Run.State.FAILED, Run.State.CANCELLED):
         raise Conflict(f"Run {run} is {row.state}.", "Only a run that failed or was cancelled can be resumed.", run=run)
     dictionaries = list(row.dictionaries.select_for_update().values_list("id", flat=True))
@@ -243,6 +259,20 @@ def _locked(run: int) -> Run:
     row = Run.objects.select_for_update().filter(id=run).first()
     if row is None:
         raise NotFound(f"There is no run {run}.", "Choose one from the list.", suggestions=["/runs"], run=run)
+    return row
+
+
+def _steered(run: int, user: AbstractBaseUser | None) -> Run:
+    """Return a run, locked, that the user may stop and resume."""
+    row = _locked(run)
+    if user is not None:
+        started_by = row.created_by.get_username() if row.created_by else ""
+        if not may_steer(started_by=started_by, user=signed_in(user)):
+            raise NotAllowed(
+                f"Run {run} was started by {started_by or 'a command'}.",
+                "Only who started a run, or an account with staff status, may stop or resume it.",
+                run=run,
+            )
     return row
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.db import IntegrityError, transaction
 
@@ -290,6 +291,27 @@ def test_the_life_of_a_run(registered):
     services.runs.fail(run=run, error=FacetError("The disk is full.", "Free some room."))
     row = Run.objects.get(pk=run)
     assert (row.state, row.error, row.remedy) == ("failed", "The disk is full.", "Free some room.")
+
+
+def test_a_run_is_stopped_and_resumed_by_who_started_it_and_by_staff(registered):
+    make = get_user_model().objects.create_user
+    ada, bob, staff = make("ada2"), make("bob2"), make("grace2", is_staff=True)
+    run = queued(registered, user=ada)
+    with pytest.raises(NotAllowed) as error:
+        services.runs.cancel(run=run, user=bob)
+    assert "ada2" in error.value.cause and "staff" in error.value.remedy
+    with pytest.raises(SignInRequired):
+        services.runs.cancel(run=run, user=AnonymousUser())
+    assert Run.objects.get(pk=run).state == "queued"
+    services.runs.cancel(run=run, user=ada)
+    with pytest.raises(NotAllowed):
+        services.runs.resume(run=run, user=bob)
+    services.runs.resume(run=run, user=staff)
+    Run.objects.filter(pk=run).update(created_by=None)
+    with pytest.raises(NotAllowed) as error:
+        services.runs.cancel(run=run, user=ada)
+    assert "by a command" in error.value.cause
+    services.runs.cancel(run=run, user=staff)
 
 
 def test_a_run_whose_worker_is_gone_is_queued_again_unless_it_was_to_stop(registered):

@@ -82,9 +82,9 @@ def test_a_build_whose_worker_is_killed_goes_on_with_the_next_one(unbuilt, user,
 def test_a_run_is_cancelled_and_resumed(unbuilt, user, worker):
     card = run_actions.create_build(model="tiny", sources=["1-res-topk"], corpus="stdlib", user=user, n_tokens=60_000)
     wait_for(card.id, lambda card: card.phase == "encode" and card.done > 0)
-    run_actions.cancel_run(card.id)
+    run_actions.cancel_run(card.id, user=user)
     assert wait_for(card.id, is_over).state == "cancelled"
-    run_actions.resume_run(card.id)
+    run_actions.resume_run(card.id, user=user)
     assert wait_for(card.id, is_over).state == "done"
 
 
@@ -92,7 +92,7 @@ def test_a_run_that_waits_is_cancelled_at_once_and_never_built(unbuilt, user, wo
     worker.kill("batch")
     try:
         card = run_actions.create_build(model="tiny", sources=["1-res-topk"], corpus="stdlib", user=user)
-        run_actions.cancel_run(card.id)
+        run_actions.cancel_run(card.id, user=user)
         assert run_card(card.id).state == "cancelled"
     finally:
         worker.start("batch")

@@ -7,9 +7,12 @@ from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
 from django.utils import timezone
 
 from explorer import charts
+from explorer.api.auth import make_token
 from explorer.shard_cells import shard_cells
 from features import selectors, services
 from features.models import Run, Shard
@@ -77,6 +80,46 @@ def test_the_page_and_the_api_show_them(run, client):
     assert told["shards"][4]["failures"][0]["worker"] == "one"
     listed = client.get("/api/v1/runs").json()
     assert listed[0]["shards"] is None
+
+
+@pytest.mark.parametrize(("name", "may"), [("ada", True), ("bob", False), ("grace", True)])
+def test_only_who_started_it_and_staff_may_stop_and_resume_it(run, name, may):
+    make = get_user_model().objects.create_user
+    people = {"ada": make("ada"), "bob": make("bob"), "grace": make("grace", is_staff=True)}
+    # Of a kind that can be resumed without a dictionary.
+    Run.objects.filter(pk=run.pk).update(created_by=people["ada"], kind="export")
+    client = Client()
+    client.force_login(people[name])
+    headers = {"Authorization": f"Bearer {make_token(people[name])}"}
+    page = client.get(f"/runs/{run.pk}").content.decode()
+    assert (f'action="/runs/{run.pk}/cancel"' in page) is may
+    assert ("ada, or somebody with staff status, can stop it" in " ".join(page.split())) is not may
+    assert client.post(f"/runs/{run.pk}/cancel").status_code == (302 if may else 403)
+    assert Run.objects.get(pk=run.pk).cancel_requested is may
+    Run.objects.filter(pk=run.pk).update(cancel_requested=False)
+    told = Client().post(f"/api/v1/runs/{run.pk}/cancel", headers=headers)
+    assert told.status_code == (200 if may else 403)
+    assert told.json()["started_by"] == "ada" if may else told.json()["error"]["code"] == "not-allowed"
+    services.runs.stop(run=run.pk)
+    assert (f'action="/runs/{run.pk}/resume"' in client.get(f"/runs/{run.pk}").content.decode()) is may
+    assert client.post(f"/runs/{run.pk}/resume").status_code == (302 if may else 403)
+    services.runs.stop(run=run.pk)
+    assert Client().post(f"/api/v1/runs/{run.pk}/resume", headers=headers).status_code == (200 if may else 403)
+
+
+def test_visitors_are_asked_to_sign_in(run, client):
+    assert "Sign in</a> to stop it" in client.get(f"/runs/{run.pk}").content.decode()
+    assert client.post(f"/runs/{run.pk}/cancel").url.startswith("/accounts/login")
+    assert not Run.objects.get(pk=run.pk).cancel_requested
+
+
+def test_phases_say_how_far_it_is(run):
+    Run.objects.filter(pk=run.pk).update(phase="encode")
+    assert selectors.run(run.pk).steps == (("read", "done"), ("encode", "now"))
+    services.runs.stop(run=run.pk)
+    assert selectors.run(run.pk).steps == (("read", "done"), ("encode", ""))
+    Run.objects.filter(pk=run.pk).update(state="done")
+    assert {step for _, step in selectors.run(run.pk).steps} == {"done"}
 
 
 def test_a_run_without_shards_shows_none(client):

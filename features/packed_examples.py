@@ -33,6 +33,7 @@ GROUPS = (TOP, *BANDS, HARD_SILENT, RANDOM_SILENT)
 # No example of a group has an equal window: there are no leaders to store.
 _ALONE = 0x10
 _WIDE = 2
+_SINGLE_BYTES, _HALF_BYTES = 4, 2
 
 
 class StoredExample(NamedTuple):
@@ -44,6 +45,14 @@ class StoredExample(NamedTuple):
     peak_position: int
     peak_value: float
     folded: int
+    positions: list[int]
+    values: list[float]
+
+
+class Firing(NamedTuple):
+    """What is recorded of an example: the value for which it was chosen, and activations by position."""
+
+    peak_value: float
     positions: list[int]
     values: list[float]
 
@@ -128,6 +137,25 @@ def unpack(top_contexts: Sequence[int], data: bytes | memoryview) -> list[Stored
             )  # fmt: skip
             row += 1
     return found
+
+
+def top_firing(rank: int, data: bytes | memoryview) -> Firing:
+    """Return what `unpack` has of the top example of a rank, in a tenth of the time; raise BadBytes."""
+    reader = Reader(data)
+    width, flags = reader.byte(), reader.byte()
+    sizes = reader.unsigned(len(GROUPS), width)
+    n = sum(sizes)
+    if not 0 <= rank < sizes[TOP]:
+        raise BadBytes(f"it has {sizes[TOP]} top examples, none of rank {rank}")
+    reader.skip((n - sizes[TOP]) * (flags & ~_ALONE) + n * width)
+    lengths = reader.unsigned(n, width)
+    before, here, after = sum(lengths[:rank]), lengths[rank], sum(lengths[rank + 1 :])
+    reader.skip((0 if flags & _ALONE else n * width) + before * width)
+    positions = reader.unsigned(here, width)
+    reader.skip(after * width + rank * _SINGLE_BYTES)
+    [peak_value] = reader.singles(1)
+    reader.skip((n - rank - 1) * _SINGLE_BYTES + before * _HALF_BYTES)
+    return Firing(peak_value, positions, reader.halves(here))
 
 
 def _leaders(group_x: np.ndarray, window_x: np.ndarray) -> np.ndarray:

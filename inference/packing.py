@@ -289,7 +289,7 @@ class Reader:
 
     def unsigned(self, n: int, width: int) -> list[int]:
         """Return the same as a list."""
-        return self.unsigned_array(n, width).tolist()
+        return list(self._take(n)) if width == 1 else self.unsigned_array(n, width).tolist()
 
     def halves(self, n: int) -> list[float]:
         """Return the next n 16-bit floats."""
@@ -298,6 +298,10 @@ class Reader:
     def singles(self, n: int) -> list[float]:
         """Return the next n 32-bit floats."""
         return np.frombuffer(self._take(4 * n), dtype=_SINGLE).tolist()
+
+    def skip(self, n: int) -> None:
+        """Pass over the next n bytes."""
+        self._at += n
 
     def end(self) -> None:
         """Check that nothing is left."""

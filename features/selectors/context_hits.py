@@ -108,8 +108,7 @@ def features_in_contexts(contexts: Sequence[FoundContext], phrases: Sequence[str
             clauses, chip_params = f"f.dictionary_id = ANY(%s) AND {clauses}", [dictionaries, *chip_params]
             join = 'JOIN features_feature f ON f.dictionary_id = x.dictionary_id AND f."index" = x."index"'
         branches.append(f"""
-            SELECT d.tokenization_id, top.context, x.dictionary_id, x."index", top.place - 1 AS rank,
-                   x.top_contexts, x.packed
+            SELECT d.tokenization_id, top.context, x.dictionary_id, x."index", top.place - 1 AS rank, x.packed
             FROM features_example x {join}
             JOIN features_dictionary d ON d.id = x.dictionary_id
             CROSS JOIN LATERAL unnest(x.top_contexts) WITH ORDINALITY AS top(context, place)
@@ -117,7 +116,7 @@ def features_in_contexts(contexts: Sequence[FoundContext], phrases: Sequence[str
         """)
         all_params.extend([dictionaries, *params, *chip_params, ordinals])
     sql = f"""
-        SELECT tokenization_id, context, dictionary_id, "index", rank, top_contexts, packed FROM (
+        SELECT tokenization_id, context, dictionary_id, "index", rank, packed FROM (
             SELECT *, row_number() OVER (
                 PARTITION BY tokenization_id, context ORDER BY rank, dictionary_id, "index"
             ) AS place
@@ -126,16 +125,14 @@ def features_in_contexts(contexts: Sequence[FoundContext], phrases: Sequence[str
     """
     with connection.cursor() as cursor:
         cursor.execute(sql, [*all_params, MAX_EXAMPLES])
-        for tokenization, context, dictionary, index, rank, top_contexts, packed in cursor:
+        for tokenization, context, dictionary, index, rank, packed in cursor.fetchall():
             near = at_match.get((tokenization, context))
             if near is None:
                 continue
-            example = packed_examples.unpack(top_contexts, packed)[rank]
-            value = max(
-                (value for at, value in zip(example.positions, example.values, strict=True) if at in near), default=0.0
-            )
-            if value > 0 and value >= LEAST_SHARE * example.peak_value:
-                share = value / example.peak_value
+            peak_value, positions, values = packed_examples.top_firing(rank, packed)
+            value = max((value for at, value in zip(positions, values, strict=True) if at in near), default=0.0)
+            if value > 0 and value >= LEAST_SHARE * peak_value:
+                share = value / peak_value
                 found[tokenization, context].append((share, rank, (dictionary, index)))
     return {key: sorted(hits, key=lambda hit: (-hit[0], hit[1], hit[2]))[:MAX_FEATURES] for key, hits in found.items()}
 

@@ -132,6 +132,11 @@ def test_examples_round_trip_with_what_folds_under_what(of):
     assert [(feature, *example[:5]) for feature, example in found] == rows
     assert [example.positions for _, example in found] == positions
     assert [example.values for _, example in found] == values
+    assert [
+        packed_examples.top_firing(example.rank, packed[features.tolist().index(feature)])
+        for feature, example in found
+        if example.group == TOP
+    ] == [(example.peak_value, example.positions, example.values) for _, example in found if example.group == TOP]
     equal: dict[tuple, list[int]] = {}
     for number, (row, window) in enumerate(zip(rows, windows.tolist(), strict=True)):
         equal.setdefault((*row[:2], window), []).append(number)
@@ -171,6 +176,10 @@ def test_examples_that_are_damaged_are_refused(cut):
         packed_examples.unpack([0, 1], packed)
     with pytest.raises(BadBytes, match="1 bytes follow"):
         packed_examples.unpack(top_contexts.values_n.tolist(), packed + b"\0")
+    with pytest.raises(BadBytes, match="damaged"):
+        packed_examples.top_firing(2, packed[:cut])
+    with pytest.raises(BadBytes, match="3 top examples, none of rank 3"):
+        packed_examples.top_firing(3, packed)
 
 
 def test_features_on_token_ids_round_trip():

@@ -17,6 +17,8 @@ from features.imports.shards import ShardWriter
 from inference.dashboards.results import HARD_SILENT, RANDOM_SILENT
 
 CHUNK = 4096
+# Tokens as they stand in a file, remembered to know them again without reading them: how many bytes of them.
+REMEMBERED_BYTES = 64 * 1024**2
 LONGEST = 32_767  # positions are stored in 15 bits
 # What `kind_x` says: chosen as one of the strongest, or for its interval; else it is a group of silent contexts.
 TOP, INTERVAL = 0, 1
@@ -84,6 +86,14 @@ _NOT_KEPT = {
 }
 
 
+class Numbers(dict[str, int]):
+    """Numbers strings as they are asked for, from 0: a string that is new gets the next number."""
+
+    def __missing__(self, string: str) -> int:
+        number = self[string] = len(self)
+        return number
+
+
 class ActivationPart:
     """Collects activations of a file; `finish` writes them to the shard as its part of a number."""
 
@@ -91,9 +101,10 @@ class ActivationPart:
         self._writer, self._number = writer, number
         self.n_rows = 0
         self._raw: dict[bytes, int] = {}
-        self._strings: dict[str, int] = {}
+        self._raw_bytes = 0
+        self._strings = Numbers()
         self._context_of: dict[bytes, int] = {}
-        self._token_c: list[np.ndarray] = []
+        self._tokens = array("i")
         self._origin_c: list[tuple[str, str, bool, int]] = []
         self._length_c: list[int] = []
         self._rows: list[tuple[int, int, int, int]] = []
@@ -103,15 +114,18 @@ class ActivationPart:
         self._values: list[np.ndarray] = []
         self._positions: list[np.ndarray] = []
 
-    def add(self, line: Activation | BatchActivation, index: int, kind: int, place: Place) -> None:
-        """Take the activation of a feature; raise BadFile where it does not fit together."""
+    def add(self, line: Activation | BatchActivation, index: int, kind: int, place: Place) -> bool:
+        """Take the activation of a feature; raise BadFile where it does not fit together.
+
+        Tells whether this was the last of CHUNK, after which nothing waits.
+        """
         if line.dfa_values or line.loss_values or line.logit_contributions or line.z_values:
             left_out = self._writer.counts.left_out
             left_out.update(f"activations: {key}" for name, key in _NOT_KEPT.items() if getattr(line, name))
-        digest = hashlib.blake2b(line.tokens, digest_size=16).digest()
-        context = self._raw.get(digest)
+        raw = bytes(line.tokens)
+        context = self._raw.get(raw)
         if context is None:
-            context = self._raw[digest] = self._context(line, place)
+            context = self._context(raw, line, place)
         values, length = line.values, self._length_c[context]
         if len(values) != length:
             raise place.wrong(f"it has {length:,} tokens and {len(values):,} values")
@@ -122,8 +136,10 @@ class ActivationPart:
         self._rows.append((index, context, kind, qualifying))
         self._given.append(line.max_value or 0.0 if kind >= HARD_SILENT else 0.0)
         self.n_rows += 1
-        if len(self._rows) >= CHUNK:
-            self._digest()
+        if len(self._rows) < CHUNK:
+            return False
+        self._digest()
+        return True
 
     def finish(self) -> None:
         """Write all arrays, sorted by feature; rows of a feature keep the order of the file."""
@@ -139,7 +155,7 @@ class ActivationPart:
         self._array("indptr_x", np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int64))
         self._array("positions_s", _joined(self._positions, np.uint16)[segments])
         self._array("values_s", _joined(self._values, np.float32)[segments])
-        self._array("token_t", _joined(self._token_c, np.int32))
+        self._array("token_t", np.array(self._tokens, dtype=np.int32))
         self._array("indptr_c", np.concatenate([[0], np.cumsum(self._length_c)]).astype(np.int64))
         digests = b"".join(self._context_of)
         self._array("digest_c", np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2))
@@ -155,22 +171,26 @@ class ActivationPart:
         for kinds in self._done.get("kind_x", ()):
             counted["silent"] += int((kinds >= HARD_SILENT).sum())
 
-    def _context(self, line: Activation | BatchActivation, place: Place) -> int:
-        """Return the number of a context, the same for the same tokens."""
+    def _context(self, raw: bytes, line: Activation | BatchActivation, place: Place) -> int:
+        """Return the number of a context, the same for the same tokens, and remember how they are written."""
         try:
-            tokens = _STRINGS.decode(line.tokens)
+            tokens = _STRINGS.decode(raw)
         except msgspec.ValidationError:
             raise place.wrong("its tokens are not a list of strings") from None
         if not 0 < len(tokens) <= LONGEST:
             raise place.wrong(f"it has {len(tokens):,} tokens; 1 to {LONGEST:,} can be stored")
         digest = hashlib.blake2b("\0".join(tokens).encode(), digest_size=16).digest()
-        known = self._context_of.setdefault(digest, len(self._context_of))
-        if known == len(self._length_c):
-            strings = self._strings
-            self._token_c.append(np.array([strings.setdefault(token, len(strings)) for token in tokens], np.int32))
+        context = self._context_of.setdefault(digest, len(self._context_of))
+        if context == len(self._length_c):
+            self._tokens.extend(map(self._strings.__getitem__, tokens))
             self._length_c.append(len(tokens))
             self._origin_c.append(_origin(line) if isinstance(line, Activation) else ("", "", False, 0))
-        return known
+        if self._raw_bytes > REMEMBERED_BYTES:
+            self._raw.clear()
+            self._raw_bytes = 0
+        self._raw[raw] = context
+        self._raw_bytes += len(raw)
+        return context
 
     def _digest(self) -> None:
         """Turn the rows that wait into arrays."""
@@ -246,13 +266,17 @@ def gathered(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def _own(line: Activation) -> dict[str, Any]:
-    own = msgspec.json.decode(line.facet)
+    own = _parsed(line.facet)
     return own if isinstance(own, dict) else {}
+
+
+def _parsed(raw: msgspec.Raw) -> Any:
+    return None if raw is NOTHING or bytes(raw) == b"null" else msgspec.json.decode(raw)
 
 
 def _origin(line: Activation) -> tuple[str, str, bool, int]:
     """Return where a context comes from: data set, place in it, whether it is held out, and how many are like it."""
-    source, index = (str(msgspec.json.decode(raw) or "") for raw in (line.data_source, line.data_index))
+    source, index = (str(_parsed(raw) or "") for raw in (line.data_source, line.data_index))
     own = _own(line)
     similar = own.get("n_similar")
     return source, index, own.get("held_out") is True, similar if isinstance(similar, int) and similar > 0 else 0

@@ -47,10 +47,18 @@ class Part:
     def array(self, name: str) -> np.ndarray:
         return self.shard.array(f"{self.number}.{name}")
 
+    def new(self) -> Iterator[tuple[np.ndarray, Lists]]:
+        """Yield the contexts that no earlier part has, CHUNK of them at a time, with the strings of each."""
+        indptr_c, token_t = self.array("indptr_c"), self.array("token_t")
+        for first in range(0, len(self.new_c), CHUNK):
+            local_c = self.new_c[first : first + CHUNK]
+            length_c = np.diff(indptr_c)[local_c]
+            yield local_c, Lists(values_n=token_t[gathered(indptr_c[local_c], length_c)], lengths_r=length_c)
+
 
 @dataclass(slots=True, kw_only=True)
 class Contexts:
-    """All contexts of an import: first `gather`, then `chunks`, which also writes the ids that the others index.
+    """All contexts of an import: first `gather`, then `write_ids`, then `chunks` and `ids`.
 
     Memory grows with the number of different contexts, about 150 bytes each, not with activations.
     """
@@ -88,36 +96,36 @@ class Contexts:
         """Return every string of a context."""
         return {string for part in self.parts for string in part.strings}
 
+    def write_ids(self, tokens: Mapping[str, Token]) -> None:
+        """Write the token ids of all contexts to disk, for `ids`."""
+        bound = np.int64(0)
+        with self._ids_path.open("wb") as ids_file, self._bounds_path.open("wb") as bounds_file:
+            bounds_file.write(bound.tobytes())
+            for part in self.parts:
+                id_v = np.array([tokens[string].id for string in part.strings], dtype=np.uint32)
+                for _, strings in part.new():
+                    ids_file.write(id_v[strings.values_n].tobytes())
+                    bounds_file.write((bound + strings.bounds[1:]).tobytes())
+                    bound += len(strings.values_n)
+
     def chunks(
         self, tokens: Mapping[str, Token], d_vocab: int, *, dataset: str, progress: Callable[[int], None]
     ) -> Iterator[dict[str, Any]]:
-        """Yield the columns of all contexts in order, a chunk at a time, and write their ids for `ids`.
-
-        `progress` is told how many are done.
-        """
+        """Yield the columns of all contexts in order, a chunk at a time; `progress` is told how many are done."""
         done = 0
-        with self._ids_path.open("wb") as ids_file, self._bounds_path.open("wb") as bounds_file:
-            bound = np.int64(0)
-            bounds_file.write(bound.tobytes())
-            for part in self.parts:
-                origins = list(part.shard.lines(f"{part.number}.origins"))
-                vocabulary = _Vocabulary([tokens[string] for string in part.strings])
-                indptr_c, token_t = part.array("indptr_c"), part.array("token_t")
-                for first in range(0, len(part.new_c), CHUNK):
-                    local_c = part.new_c[first : first + CHUNK]
-                    length_c = np.diff(indptr_c)[local_c]
-                    string_t = token_t[gathered(indptr_c[local_c], length_c)]
-                    ids = Lists(values_n=vocabulary.id_v[string_t], lengths_r=length_c)
-                    ids_file.write(ids.values_n.tobytes())
-                    bounds_file.write((bound + ids.bounds[1:]).tobytes())
-                    bound += len(string_t)
-                    text, spans = vocabulary.texts(string_t, ids.bounds, has_bos=self.has_bos)
-                    columns = self._origins([origins[local] for local in local_c.tolist()], dataset)
-                    ordinal_c = part.context_c[local_c]
-                    columns |= {"ordinal": ordinal_c, "duplicate_of": ordinal_c, "text": text, "spans": spans}
-                    yield columns | {"token_ids": packing.token_rows(ids, d_vocab)}
-                    done += len(local_c)
-                    progress(done)
+        for part in self.parts:
+            origins = list(part.shard.lines(f"{part.number}.origins"))
+            vocabulary = _Vocabulary([tokens[string] for string in part.strings])
+            for local_c, strings in part.new():
+                string_t, bounds = strings.values_n, strings.bounds
+                text, spans = vocabulary.texts(string_t, bounds, has_bos=self.has_bos)
+                ids = Lists(values_n=vocabulary.id_v[string_t], lengths_r=strings.lengths_r)
+                columns = self._origins([origins[local] for local in local_c.tolist()], dataset)
+                ordinal_c = part.context_c[local_c]
+                columns |= {"ordinal": ordinal_c, "duplicate_of": ordinal_c, "text": text, "spans": spans}
+                yield columns | {"token_ids": packing.token_rows(ids, d_vocab)}
+                done += len(local_c)
+                progress(done)
 
     def ids(self) -> tuple[np.ndarray, np.ndarray]:
         """Return `(token ids, bounds)` of all contexts, from disk."""
@@ -138,7 +146,7 @@ class Contexts:
         digest_c = shard.array(f"{number}.digest_c")
         context_c = np.empty(len(digest_c), dtype=np.int32)
         new = []
-        for local, digest in enumerate(bytes(row) for row in digest_c):
+        for local, digest in enumerate(packing.record_rows(digest_c)):
             if digest not in self._known:
                 self._known[digest] = len(self._known)
                 new.append(local)

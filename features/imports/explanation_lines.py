@@ -53,7 +53,8 @@ class ExplanationShard:
 
     def __init__(self, writer: ShardWriter) -> None:
         self._writer = writer
-        self._rows: list[tuple[str, int, str, dict[str, Any]]] = []
+        self._rows: list[msgspec.Raw] = []
+        self._methods: set[str] = set()
 
     def add(self, place: Place, line: ExplanationLine) -> None:
         """Take a line; raise BadFile where it is of no feature."""
@@ -69,18 +70,22 @@ class ExplanationShard:
         own = line.facet
         if isinstance(own, dict) and isinstance(own.get("method"), str) and isinstance(own.get("evidence"), dict):
             # It was made by a method of Facet and travelled.
-            self._rows.append((own["method"][:_METHOD_LENGTH], index, text, own["evidence"]))
+            self._keep(own["method"][:_METHOD_LENGTH], index, text, own["evidence"])
             return
         evidence: dict[str, Any] = {"imported_from": "Neuronpedia"}
         evidence |= {key: value for key in _ORIGIN if (value := getattr(line, key)) is not None}
         if scores := {key: value for key in _SCORES if (value := getattr(line, key))}:
             evidence["scores"] = scores
-        self._rows.append((method_of(line), index, text, evidence))
+        self._keep(method_of(line), index, text, evidence)
 
     def finish(self) -> None:
         """Write all explanations."""
         self._writer.lines("explanations", self._rows)
-        self._writer.facts["methods"] = sorted({method for method, *_ in self._rows})
+        self._writer.facts["methods"] = sorted(self._methods)
+
+    def _keep(self, method: str, index: int, text: str, evidence: dict[str, Any]) -> None:
+        self._methods.add(method)
+        self._rows.append(msgspec.Raw(msgspec.json.encode((method, index, text, evidence))))
 
 
 def method_of(line: ExplanationLine) -> str:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from features.imports import figures
-from features.imports.activations import feature_number, is_there
+from features.imports.activations import Numbers, feature_number, is_there
 from features.imports.lines import NOTHING, Place
 from features.imports.shards import ShardWriter
 
@@ -90,8 +90,9 @@ class FeatureShard:
 
     def __init__(self, writer: ShardWriter) -> None:
         self._writer = writer
-        self._strings: dict[str, int] = {}
+        self._strings = Numbers()
         self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+        self._done: dict[str, list[np.ndarray]] = {name: [] for name in _COLUMNS}
         self._bars: list[tuple[list[float], ...]] = []
         self._exact: list[msgspec.Raw] = []
         self._labels: list[tuple[int, str]] = []
@@ -125,7 +126,7 @@ class FeatureShard:
         for name, (first, second) in _PAIRED.items():
             ids, values = _paired(place, line, first, second)
             if name in ("pos", "neg"):
-                ids = [self._strings.setdefault(string, len(self._strings)) for string in ids]
+                ids = list(map(self._strings.__getitem__, ids))
             columns[f"{name}_id_fk"].append(ids)
             columns[f"{name}_value_fk"].append(values)
         self._exact.append(line.facet)
@@ -138,8 +139,8 @@ class FeatureShard:
     def finish(self) -> None:
         """Write all arrays; lists are padded with -1 and 0."""
         self._digest()
-        for name, rows in self._columns.items():
-            self._writer.array(name, _array(name, rows))
+        for name, arrays in self._done.items():
+            self._writer.array(name, _joined(name, arrays))
         self._writer.lines("strings", list(self._strings))
         if self._labels:
             self._writer.counts.rows["labels"] += len(self._labels)
@@ -150,12 +151,13 @@ class FeatureShard:
             self._writer.facts["exact"] = True
 
     def _digest(self) -> None:
-        """Turn the histograms that wait into arrays: those with equally many bins at once."""
-        n = len(self._bars)
-        maximum_f = np.array(self._columns["maximum_f"][-n:], dtype=np.float64) if n else np.zeros(0)
-        made = figures.of_histograms(self._bars, maximum_f)
-        for name, rows in made.items():
-            self._columns[name].extend(rows)
+        """Turn what waits into arrays: lists by the hundred thousand would keep Python's collector busy."""
+        columns: dict[str, Any] = self._columns
+        maximum_f = np.array(columns["maximum_f"], dtype=np.float64)
+        columns |= figures.of_histograms(self._bars, maximum_f)
+        for name, rows in columns.items():
+            self._done[name].append(_array(name, rows))
+        self._columns = {name: [] for name in _COLUMNS}
         self._bars = []
 
     def _note(self, line: FeatureLine | BatchFeature) -> None:
@@ -194,10 +196,24 @@ def _array(name: str, rows: list[Any]) -> np.ndarray:
     lengths = {len(row) for row in rows} if name.endswith(("_fk", "_fb", "_fm")) else {0}
     if len(lengths) == 1:
         return np.array(rows, dtype=dtype)
-    array = np.full((len(rows), max(lengths, default=0)), 0 if dtype == np.float32 else -1, dtype=dtype)
+    array = np.full((len(rows), max(lengths, default=0)), _padding(dtype), dtype=dtype)
     for number, row in enumerate(rows):
         array[number, : len(row)] = row
     return array
+
+
+def _joined(name: str, arrays: list[np.ndarray]) -> np.ndarray:
+    """Return the rows of arrays one below the other, all as wide as the widest."""
+    if arrays[0].ndim == 1:
+        return np.concatenate(arrays)
+    width = max(array.shape[1] for array in arrays)
+    wide = [((0, 0), (0, width - array.shape[1])) for array in arrays]
+    padding = _padding(_COLUMNS[name])
+    return np.concatenate([np.pad(a, w, constant_values=padding) for a, w in zip(arrays, wide, strict=True)])
+
+
+def _padding(dtype: Any) -> int:
+    return 0 if dtype == np.float32 else -1
 
 
 def _paired(place: Place, line: Figures, first: str, second: str) -> tuple[list[Any], list[float]]:

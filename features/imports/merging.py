@@ -5,7 +5,7 @@ Suffixes: F features, X examples, S recorded values end to end, K kept entries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from features.imports.activations import INTERVAL, gathered
 from features.imports.contexts import Contexts
 from features.imports.features_on_disk import FeatureTable
 from features.imports.shards import Counts
+from features.rows import Chunk, example_rows
 from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT, Examples
 
 RANGE = 1024
@@ -27,15 +28,15 @@ class Merged:
         self.ids_t, self.bounds_c = contexts.ids()
         self.n = 0
 
-    def ranges(self, progress: Callable[[int], None]) -> Iterator[Examples]:
-        """Yield all examples, those of a range of features at a time; `progress` is told features done."""
+    def chunks(self) -> Iterator[tuple[int, Chunk]]:
+        """Yield the rows of all examples in order of feature, each chunk with how many features are done after it."""
         columns = [part.array("feature_x") for part in self._contexts.parts]
         last = max((int(column[-1]) for column in columns if len(column)), default=-1)
         for low in range(0, last + 1, RANGE):
             examples = self._range(low, low + RANGE, columns)
             if examples is not None:
-                yield examples
-            progress(min(low + RANGE, last + 1))
+                for chunk in example_rows(examples, self.ids_t, self.bounds_c):
+                    yield min(low + RANGE, last + 1), chunk
 
     def _range(self, low: int, high: int, columns: Sequence[np.ndarray]) -> Examples | None:
         gathered_rows = self._gather(low, high, columns)

@@ -25,7 +25,6 @@ from inference.dashboards.corpus import Cancelled
 
 # Activations held in memory before they are written: what bounds it, however large a file is.
 PART_ROWS = 262_144
-LOOK_ROWS = 20_000
 ShouldStop = Callable[[], bool]
 
 
@@ -104,11 +103,11 @@ class _Parts:
         self._n_parts = 0
 
     def add(self, line: Activation | BatchActivation, index: int, kind: int, place: Place) -> None:
-        self._part.add(line, index, kind, place)
-        if self._part.n_rows % LOOK_ROWS == 0 and self._should_stop():
-            raise Cancelled
-        if self._part.n_rows >= PART_ROWS:
-            self._close()
+        if self._part.add(line, index, kind, place):
+            if self._should_stop():
+                raise Cancelled
+            if self._part.n_rows >= PART_ROWS:
+                self._close()
 
     def finish(self) -> None:
         if self._part.n_rows:

@@ -27,11 +27,9 @@ from features.rows import (
     STORED_FEATURE_COLUMNS,
     Chunk,
     context_chunk,
-    example_rows,
 )
 from features.services import runs
 from features.words import fold, slugify, storable
-from inference.dashboards.results import Examples
 from inference.errors import Conflict, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -228,15 +226,8 @@ def store_contexts(
     return tokenization
 
 
-def store_examples(
-    *, dictionary: int, ranges: Iterable[Examples], token_ids_t: np.ndarray, indptr_c: np.ndarray
-) -> int:
-    """Write the examples of a dictionary (id) beside those that readers see; return of how many features.
-
-    A feature's examples are in one of the ranges, which come in order of index. `token_ids_t` and `indptr_c` are the
-    tokens of all contexts, as in ContextTable.
-    """
-    chunks = (chunk for part in ranges for chunk in example_rows(part, token_ids_t, indptr_c))
+def store_examples(*, dictionary: int, chunks: Iterable[Chunk]) -> int:
+    """Write the examples of a dictionary (id) beside those that readers see; return of how many features."""
     return partitions.fill(partitions.examples_of(dictionary), EXAMPLE_COLUMNS, chunks)
 
 

@@ -20,6 +20,7 @@ from features.jobs import work
 from features.models import Dictionary, Example, Feature, Run
 from inference.dashboards.results import HARD_SILENT
 from tests.features.conftest import N_FEATURES, World
+from tests.features.imports.test_killed_phases import held, waits
 
 SOURCE = "1-res-topk"
 COPIES = 10
@@ -88,12 +89,12 @@ def test_a_killed_import_leaves_what_was_there_and_goes_on(
     old = Dictionary.objects.get(model__slug="copy", source=SOURCE)
     before = seen(old)
 
-    process = import_process(grown)
     shards = tmp_path / "builds"
     if moment == "reading":
-        kill_when(process, lambda: len(list(shards.glob("run-*/source-0/shard-*/shard.json"))) >= 5)
+        kill_when(import_process(grown), lambda: len(list(shards.glob("run-*/source-0/shard-*/shard.json"))) >= 5)
     else:
-        kill_when(process, lambda: Run.objects.filter(phase="examples", state="running").exists())
+        with held("examples", old.pk):
+            kill_when(import_process(grown), lambda: waits("examples"))
     run = Run.objects.get(state="running")
     assert seen(Dictionary.objects.get(pk=old.pk)) == before
     assert Feature.objects.of(old.pk).count() == N_FEATURES

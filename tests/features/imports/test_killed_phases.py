@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -47,6 +48,17 @@ def seen(dictionary: int) -> tuple[object, ...]:
     return maximum, selectors.example_groups(dictionary, 7, 9), built_at, Feature.objects.of(dictionary).count()
 
 
+@contextmanager
+def held(phase: str, dictionary: int) -> Iterator[None]:
+    """Make a phase of an import wait in the middle of its work, on a connection of its own."""
+    parameters = connection.get_connection_params()
+    wanted = {name: parameters[name] for name in ("dbname", "user", "password", "host", "port") if name in parameters}
+    with psycopg.connect(**wanted) as other:
+        for statement in in_the_way(phase, dictionary):
+            other.execute(statement)
+        yield
+
+
 def in_the_way(phase: str, dictionary: int) -> list[str]:
     """Return statements that make a phase wait in the middle of its work."""
     of = {"examples": partitions.examples_of(dictionary), "features": partitions.features_of(dictionary)}
@@ -78,11 +90,7 @@ def test_a_phase_that_is_killed(
     dictionary = Dictionary.objects.get(model__slug="copy", source=SOURCE).pk
     before = seen(dictionary)
     assert before[-1] == FEW
-    parameters = connection.get_connection_params()
-    wanted = {name: parameters[name] for name in ("dbname", "user", "password", "host", "port") if name in parameters}
-    with psycopg.connect(**wanted) as other:
-        for statement in in_the_way(phase, dictionary):
-            other.execute(statement)
+    with held(phase, dictionary):
         process = subprocess.Popen(
             [sys.executable, "manage.py", "import_features", str(exported), "--model", "copy", "--inline"],
             cwd=CHECKOUT,

@@ -34,9 +34,13 @@ _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def find_contexts(
-    dictionaries: Iterable[Dictionary], phrases: Sequence[str], excluded: Sequence[str] = ()
+    dictionaries: Iterable[Dictionary],
+    phrases: Sequence[str],
+    excluded: Sequence[str] = (),
+    *,
+    limit: int = MAX_CONTEXTS,
 ) -> tuple[list[FoundContext], int]:
-    """Return contexts that hold every phrase, each text once, in the order of the corpus, and how many there are.
+    """Return `limit` contexts that hold every phrase, each text once, in the order of the corpus, and how many hold it.
 
     The count stops at MAX_COUNTED. Those are the first ones of the corpus without a sort of all: contexts lie in its
     order, and Postgres goes through what an index found from the front. One query.
@@ -65,7 +69,7 @@ def find_contexts(
         ORDER BY c.tokenization_id, c.ordinal
     """
     with connection.cursor() as cursor:
-        cursor.execute(sql, [list(of_tokenization), *phrases, *excluded, MAX_COUNTED, MAX_CONTEXTS])
+        cursor.execute(sql, [list(of_tokenization), *phrases, *excluded, MAX_COUNTED, limit])
         rows = cursor.fetchall()
     contexts = [
         FoundContext(

@@ -9,6 +9,7 @@ from features.models import Dictionary
 from features.results import ContextHit, FeatureRow, SearchResults, SearchTotals
 from features.search import Query, parse
 from features.selectors.context_hits import (
+    MAX_CONTEXTS,
     MAX_COUNTED,
     as_context_hits,
     best_first,
@@ -48,7 +49,11 @@ def search(
         return _results(parsed, {})
     token_ids, token_texts = tokens_of_terms(scope.values(), {*parsed.words, *parsed.tokens, *parsed.promotes})
     phrases = (*(parsed.words if in_contexts else ()), *parsed.contexts)
-    contexts, n_contexts = find_contexts(scope.values(), phrases, parsed.excluded) if phrases else ([], 0)
+    contexts, n_contexts = [], 0
+    if phrases:
+        # Half as many again as are shown, so that those where a feature peaks come first; of a chip, as many as it can.
+        looked_at = MAX_CONTEXTS if parsed.contexts else min(MAX_CONTEXTS, limit + limit // 2)
+        contexts, n_contexts = find_contexts(scope.values(), phrases, parsed.excluded, limit=looked_at)
     of_chip = None
     if parsed.contexts:
         of_chip = contexts

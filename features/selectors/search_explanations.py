@@ -79,11 +79,11 @@ LIMIT {limit}
 _RANKED = """
 hits AS (
     SELECT e.*, (e.text ~ '[,;(]')::int AS is_list, length(e.text) AS length, CASE
-        WHEN lower(btrim(facet_words(e.text))) = asked.words AND e.text !~ '[,;(]' THEN 0
-        WHEN starts_with(lower(btrim(facet_words(e.text))) || ' ', asked.first || ' ') THEN 1
-        WHEN starts_with(lower(btrim(facet_words(e.text))), asked.first) THEN 2
-        ELSE 3 END AS place
-    FROM found e CROSS JOIN asked
+        WHEN NOT starts_with(own.words, asked.first) THEN 3
+        WHEN own.words = asked.words AND e.text !~ '[,;(]' THEN 0
+        WHEN starts_with(own.words || ' ', asked.first || ' ') THEN 1
+        ELSE 2 END AS place
+    FROM found e CROSS JOIN asked CROSS JOIN LATERAL (SELECT lower(btrim(facet_words(e.text))) AS words OFFSET 0) own
 ), ranked AS (
     SELECT *, row_number() OVER (PARTITION BY dictionary_id, "index"
                                  ORDER BY author_id IS NULL, place, is_list, length, votes DESC, id) AS nth

@@ -25,7 +25,7 @@ from inference.errors import InvalidInput, NotFound, Unavailable
 CONNECT_SECONDS = 10
 SPARE_BYTES = 512 * 1024**2
 MOST_FILES, DEEPEST = 20_000, 6
-_BLOCK = 1 << 20
+BLOCK = 1 << 20
 _MOST_INDEX = 16 << 20
 _MISSING = (http.client.NOT_FOUND, http.client.FORBIDDEN, http.client.GONE)
 _ARCHIVE = re.compile(r".+\.(zip|tar|tgz|tar\.\w+)")
@@ -119,7 +119,7 @@ class _Download:
         self._versions[relative] = version
         self._note.write_text(json.dumps(self._versions))
         with partial.open("ab" if goes_on else "wb") as out:
-            while block := answer.read(_BLOCK):
+            while block := answer.read(BLOCK):
                 out.write(block)
                 here += len(block)
                 self._tell(self._done + here, self._done + max(here, total or 0))

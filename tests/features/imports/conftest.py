@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from features.exports.neuronpedia import write_neuronpedia
 from features.jobs import work
 from features.models import Run
 from tests.features.conftest import World
+from tests.features.imports.serving import Server, serving
 
 
 @pytest.fixture
@@ -35,3 +36,12 @@ def import_from(settings, tmp_path: Path) -> Callable[..., Run]:
         return Run.objects.get(id=run)
 
     return import_place
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Serve an empty folder."""
+    root = tmp_path / "served"
+    root.mkdir()
+    with serving(root) as state:
+        yield state

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,85 +14,11 @@ from features.imports.fetching import fetched
 from features.models import Run
 from inference.errors import NotFound, Unavailable
 from tests.features.conftest import World
+from tests.features.imports.serving import Server
 
 SOURCE = Path("tiny/1-res-topk")
 ACTIVATIONS = "activations/batch-0.jsonl.gz"
 Import = Callable[..., Run]
-
-
-@dataclass
-class Server:
-    """What a server does with files, and what it was asked for: path, range asked for, status."""
-
-    root: Path
-    url: str = ""
-    cuts: int = 0  # how many times it closes the connection in the middle of a large file
-    shows_folders: bool = True
-    knows_ranges: bool = True
-    lies_by: int = 0  # bytes that it announces and does not have
-    asked: list[tuple[str, str, int]] = field(default_factory=list)
-
-    def gets(self, name: str) -> list[tuple[str, int]]:
-        return [(ranged, status) for path, ranged, status in self.asked if path.endswith(name)]
-
-
-class Handler(SimpleHTTPRequestHandler):
-    """Files with an ETag and ranges, as object stores and web servers serve them."""
-
-    def __init__(self, *args, server_state: Server, **kwargs) -> None:
-        self.state = server_state
-        super().__init__(*args, directory=str(server_state.root), **kwargs)
-
-    def log_message(self, *args) -> None:
-        pass
-
-    def log_request(self, code="-", size="-") -> None:
-        self.state.asked.append((self.path, self.headers.get("Range", ""), int(code)))
-
-    def list_directory(self, path):
-        if self.state.shows_folders:
-            return super().list_directory(path)
-        self.send_error(403)
-        return None
-
-    def do_GET(self) -> None:
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            super().do_GET()
-            return
-        data, status = path.read_bytes(), path.stat()
-        version = f'"{status.st_size}-{status.st_mtime_ns}"'
-        if self.headers.get("If-None-Match") == version:
-            self.send_response(304)
-            self.end_headers()
-            return
-        start = 0
-        ranged = self.headers.get("Range")
-        if ranged and self.state.knows_ranges and self.headers.get("If-Range") == version:
-            start = int(ranged.removeprefix("bytes=").removesuffix("-"))
-        self.send_response(206 if start else 200)
-        self.send_header("ETag", version)
-        self.send_header("Content-Length", str(len(data) - start + self.state.lies_by))
-        self.end_headers()
-        body = data[start:]
-        if self.state.cuts and len(body) > 5000:
-            self.state.cuts -= 1
-            body = body[: len(body) // 2]
-        self.wfile.write(body)
-        self.close_connection = True
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    state = Server(root=tmp_path / "served")
-    state.root.mkdir()
-    running = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, server_state=state))
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{running.server_port}"
-    yield state
-    running.shutdown()
-    running.server_close()
 
 
 @pytest.fixture

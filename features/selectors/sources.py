@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, Window
 
 from features import postings
 from features.fidelity import Fidelity
@@ -126,7 +125,7 @@ def _n_pages(filters: SourceFilters, total: int) -> int:
 def _listed(
     dictionary: Dictionary, filters: SourceFilters, shares: Mapping[int, float] | None
 ) -> tuple[list[int], int, int]:
-    """Return the indices of a page, its number, and how many pass the filters. At most four queries."""
+    """Return the indices of a page, its number, and how many pass the filters. At most three queries."""
     if dictionary.built_at is None or shares == {}:
         return [], 1, 0
     features = _filtered(dictionary, filters, shares)
@@ -135,21 +134,12 @@ def _listed(
         passing = sorted(features.values_list("index", flat=True), key=lambda index: (sign * shares[index], index))
         number = min(max(1, filters.page), _n_pages(filters, len(passing)))
         return passing[(number - 1) * filters.per_page : number * filters.per_page], number, len(passing)
+    # Counted apart from the page: either is read from an index of its own, both at once from all rows.
     everything = replace(filters, sort="", page=1, per_page=1) == _ALL
-    total = dictionary.n_features if everything else None
-    number = max(1, filters.page)
-    for _ in range(2):
-        if total is not None:
-            number = min(number, _n_pages(filters, total))
-        page = ordered(features, filters.sort)
-        span = slice((number - 1) * filters.per_page, number * filters.per_page)
-        if total is not None:
-            return list(page.values_list("index", flat=True)[span]), number, total
-        rows = list(page.annotate(n_passing=Window(Count("*"))).values_list("index", "n_passing")[span])
-        if rows or number == 1:
-            return [index for index, _ in rows], number, rows[0][1] if rows else 0
-        total = features.count()  # a page beyond the last
-    raise AssertionError("the second round knows the total")
+    total = dictionary.n_features if everything else features.count()
+    number = min(max(1, filters.page), _n_pages(filters, total))
+    span = slice((number - 1) * filters.per_page, number * filters.per_page)
+    return list(ordered(features, filters.sort).values_list("index", flat=True)[span]), number, total
 
 
 def _filtered(dictionary: Dictionary, filters: SourceFilters, shares: Mapping[int, float] | None) -> FeatureQuerySet:

@@ -201,6 +201,11 @@ class TracedToken:
     heads: tuple[TracedHead, ...]
 
     @property
+    def is_rounded(self) -> bool:
+        """Tell whether rounding leaves enough to be told: a thousandth of what is added up, which three digits show."""
+        return abs(self.remainder) >= 1e-3 * max(abs(self.total), abs(self.bias), abs(self.pre_activation))
+
+    @property
     def scale(self) -> float:
         """The largest source, which ends the scale of colours."""
         return max(map(abs, self.sources), default=0.0)

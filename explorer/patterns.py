@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from explorer.live_values import LiveProvenance, PromptToken, TracedHead, TracedText, TracedToken
 from features.results import (
     CommentCard,
     ContextHit,
@@ -29,7 +30,7 @@ from features.results import (
     SourceCard,
     TokenEffect,
 )
-from features.run_results import RunCard
+from features.run_results import RunCard, ShardCard, ShardFailure, Shards, WorkerPart
 from inference.dashboards.results import BANDS
 
 MOMENT = datetime(2026, 11, 1, 9, 30, tzinfo=UTC)
@@ -300,6 +301,91 @@ def run_cards() -> tuple[RunCard, ...]:
             remedy="Free some space and resume; finished shards are kept.",
             can_cancel=False,
             can_resume=True,
+        ),
+    )
+
+
+def shards() -> Shards:
+    """Return shards in every state, of two workers, one of which failed at two of them."""
+    states = ["made"] * 21 + ["in work", "failed", "in work", "waiting", "failed"] + ["waiting"] * 30
+    disk = ShardFailure(worker="batch@two:41f0c2aa", error="No space left on device: 12 MB are left.", at=MOMENT)
+    lost = ShardFailure(worker="batch@two:41f0c2aa", error="The worker was lost.", at=MOMENT + timedelta(minutes=1))
+    cards = tuple(
+        ShardCard(
+            number=number,
+            state=state,
+            n_tokens=16_384,
+            done={"made": 16_384, "in work": 6_100}.get(state, 0),
+            worker=f"batch@{('one:9c11d7e4', 'two:41f0c2aa')[number % 3 == 0]}" if state in ("made", "in work") else "",
+            attempts={"waiting": 0}.get(state, 1),
+            failures=(disk, lost) if state == "failed" else (),
+        )
+        for number, state in enumerate(states)
+    )
+    workers = (
+        WorkerPart(name="batch@one:9c11d7e4", made=14, tokens=235_476, at_work_on=(23,), failures=0),
+        WorkerPart(name="batch@two:41f0c2aa", made=7, tokens=120_788, at_work_on=(21,), failures=4),
+    )
+    return Shards(shards=cards, workers=workers, n_shards=56, made=21, in_work=2, waiting=31, failed=2)
+
+
+def traced_text() -> TracedText:
+    """Return where a feature comes from: with a character of two tokens, and where rounding can be seen."""
+    names = ("<bos>", "def", " read", "(", " 東", "\ufffd", "):", "\n    ", "raise", " ValueError")
+    tokens = tuple(
+        PromptToken(position=i, token_id=11 + i, text="" if i in (0, 5) else name, name=name, is_bos=i == 0)
+        for i, name in enumerate(names)
+    )
+
+    def traced(position: int, values: tuple[float, ...], *, remainder: float, fires: bool = True) -> TracedToken:
+        total, bias = sum(values), -0.31
+        whole = total + bias + remainder
+        heads = tuple(
+            TracedHead(
+                head=head,
+                total=share * total,
+                source=at,
+                source_token=names[at],
+                value=0.9 * share * total,
+                weight=weight,
+            )
+            for head, share, at, weight in ((2, 0.9, 8, 0.83), (0, 0.2, 1, 0.31), (3, -0.1, 4, 0.052))
+        )
+        return TracedToken(
+            position=position,
+            token=names[position],
+            activation=whole if fires else 0.0,
+            pre_activation=whole,
+            sources=values + (0.0,) * (len(tokens) - len(values)),
+            total=total,
+            bias=bias,
+            remainder=remainder,
+            heads=heads,
+        )
+
+    return TracedText(
+        model="facet-demo",
+        source="2-att-topk",
+        index=780,
+        text="def read(東):\n    raise ValueError",
+        tokens=tokens,
+        traced=(
+            traced(9, (0.1, 0.02, -0.4, 0.0, 0.3, -0.2, 0.04, 0.5, 4.9, -0.6), remainder=1.5e-8),
+            traced(8, (0.2, 0.4, 0.0, -0.1, 0.2, 0.1, 0.0, 0.9, 2.2), remainder=0.024),
+            traced(6, (0.02, -0.5, 0.1, 0.0, 0.2, 0.1, 0.3), remainder=0.0, fires=False),
+        ),
+        n_firing=7,
+        n_heads=4,
+        frozen_norm=True,
+        truncated_from=None,
+        provenance=LiveProvenance(
+            model="facet-demo",
+            revision="sha256:5a1f0c9e77",
+            dictionaries=(("2-att-topk", "9f2c1b7a44d05e10" * 4),),
+            dtype="float32",
+            device="cpu",
+            worker="engine@one",
+            seconds=0.03,
         ),
     )
 

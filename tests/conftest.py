@@ -90,16 +90,33 @@ def django_db_modify_db_settings(postgres: str) -> None:
     settings.update({name: wanted[name] for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT")})
 
 
+@pytest.fixture(scope="session", autouse=True)
+def local_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What this session keeps instead of the checkout's .local; children that it starts use the same folders.
+
+    Builds take up finished shards that lie in their folder: in a shared one, a session that runs beside this one, or
+    that was killed, would make parts of this one's builds.
+    """
+    from django.conf import settings
+
+    folder = tmp_path_factory.mktemp("local")
+    settings.FACET_BUILDS = str(folder / "builds")
+    settings.FACET_CORPORA, settings.FACET_EXPORTS = folder / "corpora", folder / "exports"
+    return folder
+
+
 @pytest.fixture(scope="session")
-def process_env(django_db_setup: None, valkey: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of child processes: the test database, the test Valkey, folders of their own."""
+def process_env(django_db_setup: None, valkey: str, local_folder: Path) -> dict[str, str]:
+    """The environment of child processes: the test database, the test Valkey, and the folders of this session."""
+    from django.conf import settings
     from django.db import connections
 
     return {
         **os.environ,
         "DATABASE_URL": addresses.database_url(connections["default"].settings_dict),
         "REDIS_URL": valkey,
-        "FACET_LOCAL": str(tmp_path_factory.mktemp("local")),
+        "FACET_LOCAL": str(local_folder),
+        **{name: str(getattr(settings, name)) for name in ("FACET_BUILDS", "FACET_CORPORA", "FACET_EXPORTS")},
         "FACET_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
     }

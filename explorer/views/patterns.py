@@ -27,6 +27,8 @@ def index(request: HttpRequest) -> HttpResponse:
         "source": patterns.source_card(),
         "dead_share": 14 / 2048,
         "runs": patterns.run_cards(),
+        "shards": patterns.shards(),
+        "traced": patterns.traced_text(),
         "results": patterns.search_results(),
         "problem": NotFound(
             "There is no source '2-res-jmp'.", "Choose one of those that exist.", suggestions=["/patterns"]

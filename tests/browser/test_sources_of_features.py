@@ -97,7 +97,7 @@ def test_the_prompt_page_shows_sources_on_request(live_visitor: Page, site: Site
     asked.click()
     panel = page.locator("#prompt-sources [data-traced]")
     expect(panel).to_contain_text("comes from")
-    expect(panel).to_contain_text("rounding")
+    expect(panel).to_contain_text("pre-activation")
     # Running again takes away what belonged to the answer before.
     page.get_by_role("button", name=re.compile("^Run")).click()
     expect(panel).to_have_count(0)

@@ -96,7 +96,7 @@ def test_the_test_box_shows_sources_from_the_same_pass(firing):
     # Without scripts the whole page comes, with the strongest token's sources.
     page = client.post(f"{url}/test", {"text": TEXT}).content.decode()
     assert "from tokens" in page
-    assert "rounding" in page
+    assert "pre-activation" in page
     emptied = client.post(f"{url}/test", {"text": ""}, headers={"HX-Request": "true"}).content.decode()
     assert "data-traced" not in emptied
     assert 'id="test-sources"' in emptied

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from django.test import Client
 
+from explorer import patterns
 from explorer.views.patterns import PAGES
 
 ADDRESSES = ["/patterns/", *(f"/patterns/{name}" for name in sorted(PAGES))]
@@ -87,6 +88,22 @@ def test_the_width_that_the_reader_chose_is_rendered():
     client = Client()
     client.cookies["width"] = "full"
     assert 'class="contexts" data-width="full"' in client.get("/patterns/feature").content.decode()
+
+
+def test_shards_and_sources_are_shown_with_their_edges():
+    page = " ".join(Client().get("/patterns/").content.decode().split())
+    assert "56 shards" in page and "21 made · 2 in work · 31 waiting · 2 failed" in page
+    assert page.count("<g><title>shard") == 56
+    assert "the 3 strongest of 7 tokens" in page
+    assert "it does not fire here" in page
+
+
+def test_rounding_is_told_only_where_it_can_be_seen():
+    negligible, noticeable, none = patterns.traced_text().traced
+    assert (negligible.is_rounded, noticeable.is_rounded, none.is_rounded) == (False, True, False)
+    page = " ".join(Client().get("/patterns/").content.decode().split())
+    assert page.count("rounding</span>") == 1
+    assert "<strong>+0.0240</strong> rounding" in page
 
 
 def test_unknown_patterns_suggest():

@@ -82,24 +82,24 @@ def test_the_page_and_the_api_show_them(run, client):
     assert listed[0]["shards"] is None
 
 
-@pytest.mark.parametrize(("name", "may"), [("ada", True), ("bob", False), ("grace", True)])
+@pytest.mark.parametrize(("name", "may"), [("curie", True), ("hopper", False), ("noether", True)])
 def test_only_who_started_it_and_staff_may_stop_and_resume_it(run, name, may):
     make = get_user_model().objects.create_user
-    people = {"ada": make("ada"), "bob": make("bob"), "grace": make("grace", is_staff=True)}
+    people = {"curie": make("curie"), "hopper": make("hopper"), "noether": make("noether", is_staff=True)}
     # Of a kind that can be resumed without a dictionary.
-    Run.objects.filter(pk=run.pk).update(created_by=people["ada"], kind="export")
+    Run.objects.filter(pk=run.pk).update(created_by=people["curie"], kind="export")
     client = Client()
     client.force_login(people[name])
     headers = {"Authorization": f"Bearer {make_token(people[name])}"}
     page = client.get(f"/runs/{run.pk}").content.decode()
     assert (f'action="/runs/{run.pk}/cancel"' in page) is may
-    assert ("ada, or somebody with staff status, can stop it" in " ".join(page.split())) is not may
+    assert ("curie, or somebody with staff status, can stop it" in " ".join(page.split())) is not may
     assert client.post(f"/runs/{run.pk}/cancel").status_code == (302 if may else 403)
     assert Run.objects.get(pk=run.pk).cancel_requested is may
     Run.objects.filter(pk=run.pk).update(cancel_requested=False)
     told = Client().post(f"/api/v1/runs/{run.pk}/cancel", headers=headers)
     assert told.status_code == (200 if may else 403)
-    assert told.json()["started_by"] == "ada" if may else told.json()["error"]["code"] == "not-allowed"
+    assert told.json()["started_by"] == "curie" if may else told.json()["error"]["code"] == "not-allowed"
     services.runs.stop(run=run.pk)
     assert (f'action="/runs/{run.pk}/resume"' in client.get(f"/runs/{run.pk}").content.decode()) is may
     assert client.post(f"/runs/{run.pk}/resume").status_code == (302 if may else 403)

@@ -21,9 +21,9 @@ from kernels.cooccurrence import cooccurrence
 from kernels.encode_features import encode_features
 from kernels.encode_maximum import encode_maximum
 from kernels.encode_threshold import encode_threshold
-from kernels.encode_threshold.exact import above_of
+from kernels.encode_threshold import exact as exact_threshold
 from kernels.encode_topk import encode_topk
-from kernels.encode_topk.exact import best_of
+from kernels.encode_topk import exact as exact_topk
 from kernels.event_stats import by_feature, event_stats
 from kernels.extremes import extremes
 from kernels.gather_dot import gather_dot
@@ -98,28 +98,32 @@ def _encoders(x_td: Tensor, w_fd: Tensor, k: int) -> Iterator[Case]:
     topk = {"peer": "addmm, topk", "torch": dense_topk, "agrees": same_topk}
     threshold = {"peer": "addmm, >, nonzero", "torch": dense_threshold, "agrees": same_rows}
     screen = None if dense_is_rough else Screen.of(w_fd, b_f)
-    used = screen is not None and Screen.pays(w_fd) and screen.pays_for(x_td)
-    yield Case(kernel="encode_topk", ours=lambda: encode_topk(x_td, w_fd, b_f, k), used=not used, **topk, **common)
+    by_best = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=screen)
+    shifted = None if dense_is_rough else Screen.of(w_fd, b_f - threshold_f)
+    by_level = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=shifted)
+    may = screen is not None and Screen.pays(w_fd)
+    best_used = may and by_best.is_screened and exact_topk.pays(by_best, k)
+    level_used = may and by_level.is_screened and exact_threshold.pays(by_level)
+    yield Case(kernel="encode_topk", ours=lambda: encode_topk(x_td, w_fd, b_f, k), used=not best_used, **topk, **common)
     yield Case(
         kernel="encode_threshold",
         ours=lambda: encode_threshold(x_td, w_fd, b_f, threshold_f),
-        used=not used,
+        used=not level_used,
         **threshold,
         **common,
     )
     if screen is not None:
         yield Case(
             kernel="encode_topk, screened",
-            ours=lambda: best_of(Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=screen), k),
-            used=used,
+            ours=lambda: exact_topk.best_of(Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=screen), k),
+            used=best_used,
             **topk,
             **common,
         )
-        shifted = Screen.of(w_fd, b_f - threshold_f)
         yield Case(
             kernel="encode_threshold, screened",
-            ours=lambda: above_of(Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=shifted), threshold_f),
-            used=used,
+            ours=lambda: exact_threshold.above_of(Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=shifted), threshold_f),
+            used=level_used,
             **threshold,
             **common,
         )

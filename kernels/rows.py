@@ -59,10 +59,19 @@ def chunks(n_tokens: int, n_features: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n_tokens)) for start in range(0, n_tokens, size))
 
 
+def is_one_chunk(n_tokens: int, n_features: int) -> bool:
+    """Return whether there is nothing to cut, which single tokens of small dictionaries would feel."""
+    return n_tokens * n_features <= CHUNK_ELEMENTS
+
+
+def surely_finite(h_tf: Tensor) -> bool:
+    """Return whether the sum is finite, which shows at a fraction of the cost that every number is."""
+    return math.isfinite(float(h_tf.sum()))
+
+
 def count_not_finite(h_tf: Tensor) -> Tensor:
     """Return for each row how many entries are infinite or not a number."""
-    # The sum shows at a fraction of the cost whether there are any.
-    if math.isfinite(float(h_tf.sum())):
+    if surely_finite(h_tf):
         return torch.zeros(len(h_tf), dtype=torch.int64, device=h_tf.device)
     return (~h_tf.isfinite()).sum(1)
 
@@ -78,7 +87,7 @@ def places_to_rows(places_n: np.ndarray, shape: tuple[int, int]) -> tuple[Tensor
     """Return indptr and column indices of ascending flat places in an array of this shape."""
     n_rows, width = shape
     if n_rows == 1:
-        return torch.tensor([0, len(places_n)]), torch.from_numpy(places_n)
+        return torch.from_numpy(np.array((0, len(places_n)))), torch.from_numpy(places_n)
     indptr = np.searchsorted(places_n, np.arange(n_rows + 1) * width)
     indices_n = places_n - np.repeat(np.arange(n_rows) * width, np.diff(indptr))
     return torch.from_numpy(indptr), torch.from_numpy(indices_n)

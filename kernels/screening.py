@@ -25,9 +25,15 @@ COLUMNS = 8
 # Factors that cover the rounding of the bounds themselves, to bfloat16 twice.
 _ROUNDING = 1 + 2**-6
 _FAR = 1e30
-# Measured where a screen pays: always where the product is this wide, and from so many pre-activations on elsewhere.
-_WIDE, _NARROWEST = 512, 64
-_MANY = 1 << 22
+# Narrower inputs are multiplied in float32 sooner than bounds are looked through.
+_NARROWEST = 64
+# Measured where a screen pays: always where so many weights have to come from memory, each of them half as long, and
+# from so many multiplications on where they lie in a processor's cache.
+_FROM_MEMORY, _MUCH = 1 << 24, 1 << 27
+# Tokens for which memory is the limit, whatever is computed.
+_FEW_TOKENS = 8
+# A sample of the features: every so many, but as many as this.
+_EVERY, _AT_LEAST = 32, 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,8 +80,26 @@ class Screen:
         return fits and has_fast_bfloat16()
 
     def pays_for(self, x_td: Tensor) -> bool:
-        """Return whether it pays for so many tokens: few narrow products cost no more than finding candidates."""
-        return x_td.shape[1] >= _WIDE or len(x_td) * len(self.w_fe) >= _MANY
+        """Return whether it pays for so many tokens: a small product costs no more than finding candidates."""
+        return self.is_from_memory or x_td.numel() * len(self.w_fe) >= _MUCH
+
+    @property
+    def is_from_memory(self) -> bool:
+        """Whether the weights are too many for a processor's cache: scoring a candidate then waits for its row."""
+        return self.offset_f.shape[0] * (self.w_fe.shape[1] - COLUMNS) >= _FROM_MEMORY
+
+    def candidates_worth(self, n_tokens: int, in_cache: float, from_memory: float) -> float:
+        """Return which share of all pre-activations may be candidates, given what was measured for many tokens."""
+        return from_memory * (1 + _FEW_TOKENS / max(1, n_tokens)) if self.is_from_memory else in_cache
+
+    def sampled_share(self, x_te: Tensor) -> float:
+        """Return the share of bounds above zero, of a sample of the features, for a small part of the product."""
+        bound_ts = x_te @ self._some_se.T
+        return int((bound_ts > 0).sum()) / max(1, bound_ts.numel())
+
+    @cached_property
+    def _some_se(self) -> Tensor:
+        return self.w_fe[:: max(1, min(_EVERY, len(self.w_fe) // _AT_LEAST))].contiguous()
 
     def gap(self, x_te: Tensor) -> Tensor:
         """Return how far each token's bounds may be from the scores, but for rounding when they are stored."""

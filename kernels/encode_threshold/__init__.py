@@ -39,7 +39,7 @@ def encode_threshold(
 
 def above_of(product: Product, threshold_f: Tensor) -> Rows:
     """Return the same of a product that others look at too."""
-    if product.is_screened:
+    if product.is_screened and exact.pays(product):
         return exact.above_of(product, threshold_f)
     if product.x_td.is_cuda:
         return encode(product.x_td, product.w_fd, product.b_f, threshold_f)

@@ -10,21 +10,26 @@ import torch
 from torch import Tensor
 
 from kernels.products import Product
-from kernels.rows import Rows, chunks, count_not_finite, joined, places_to_rows, scores, wide
+from kernels.rows import Rows, chunks, count_not_finite, is_one_chunk, joined, places_to_rows, scores, wide
 
 
 def encode_threshold(x_td: Tensor, w_fd: Tensor, b_f: Tensor, threshold_f: Tensor) -> Rows:
     """Return the pre-activations above their threshold."""
-    parts = [keep_above(scores(x_td[chunk], w_fd, b_f), threshold_f) for chunk in chunks(len(x_td), len(b_f))]
-    return joined(parts) if parts else keep_above(scores(x_td, w_fd, b_f), threshold_f)
+    if is_one_chunk(len(x_td), len(b_f)):
+        return keep_above(scores(x_td, w_fd, b_f), threshold_f)
+    return joined([keep_above(scores(x_td[chunk], w_fd, b_f), threshold_f) for chunk in chunks(len(x_td), len(b_f))])
 
 
 def keep_above(h_tf: Tensor, threshold_f: Tensor) -> Rows:
     """Return the entries above their threshold."""
     h_tf = wide(h_tf)
-    places = torch.from_numpy(np.flatnonzero(h_tf.numpy() > wide(threshold_f).numpy()))
-    indptr, indices_n = places_to_rows(places.numpy(), tuple(h_tf.shape))
-    return Rows(indptr, indices_n, h_tf.reshape(-1)[places], count_not_finite(h_tf))
+    numbers_tf = h_tf.numpy()
+    places_n = np.flatnonzero(numbers_tf > wide(threshold_f).numpy())
+    return Rows(
+        *places_to_rows(places_n, numbers_tf.shape),
+        torch.from_numpy(numbers_tf.take(places_n)),
+        count_not_finite(h_tf),
+    )
 
 
 def candidates(product: Product) -> tuple[Tensor, Tensor]:

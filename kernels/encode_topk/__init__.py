@@ -34,11 +34,11 @@ def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int, *, screen: Scre
 
 def best_of(product: Product, k: int) -> Best:
     """Return the same of a product that others look at too."""
-    if product.is_screened:
+    if product.is_screened and exact.pays(product, k):
         return exact.best_of(product, k)
     if product.x_td.is_cuda:
         return encode(product.x_td, product.w_fd, product.b_f, k)
-    return cpu.dense(product, k)
+    return cpu.best(product.h_tf, k)
 
 
 def encode(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int) -> Best:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from kernels.products import Product, ascending, from_bits
-from kernels.rows import Best, chunks, count_not_finite, places_to_rows
+from kernels.rows import Best, chunks, is_one_chunk, places_to_rows, scores, surely_finite
 from kernels.screening import above
 
 # Measured: below this many pre-activations the steps of finding a floor cost more than they save.
@@ -29,8 +29,9 @@ _INDEX = np.int64(0xFFFFFFFF)
 
 def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int) -> Best:
     """Return the k largest pre-activations and their indices."""
-    parts = [dense(Product(x_td=x_td[chunk], w_fd=w_fd, b_f=b_f), k) for chunk in chunks(len(x_td), len(b_f))]
-    return joined(parts) if parts else dense(Product(x_td=x_td, w_fd=w_fd, b_f=b_f), k)
+    if is_one_chunk(len(x_td), len(b_f)):
+        return best(scores(x_td, w_fd, b_f), k)
+    return joined([best(scores(x_td[chunk], w_fd, b_f), k) for chunk in chunks(len(x_td), len(b_f))])
 
 
 def joined(parts: list[Best]) -> Best:
@@ -38,12 +39,11 @@ def joined(parts: list[Best]) -> Best:
     return parts[0] if len(parts) == 1 else Best(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def dense(product: Product, k: int) -> Best:
-    """Return the k largest pre-activations of a product in float32."""
-    h_tf = product.h_tf
-    not_finite_t = count_not_finite(h_tf)
-    if not not_finite_t.any():
-        return Best(*select(h_tf, k), not_finite_t)
+def best(h_tf: Tensor, k: int) -> Best:
+    """Return the k largest of pre-activations."""
+    if surely_finite(h_tf):
+        return Best(*select(h_tf, k), torch.zeros(len(h_tf), dtype=torch.int64))
+    not_finite_t = (~h_tf.isfinite()).sum(1)
     values_tk, indices_tk = select(h_tf.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf), k)
     return Best(values_tk, indices_tk.masked_fill(values_tk == -torch.inf, -1), not_finite_t)
 

@@ -17,8 +17,17 @@ from kernels.products import Product
 from kernels.rows import Best, row_ends
 from kernels.screening import above
 
-# With more candidates than this share of all pre-activations, a product of everything in float32 is cheaper.
-_MOST_CANDIDATES = 1 / 8
+# Where a larger share of the features is kept, a product of everything in float32 is cheaper; measured.
+_IN_CACHE, _FROM_MEMORY = 1 / 64, 1 / 256
+# And with so many candidates, although the product of bounds has been computed.
+_MOST_CANDIDATES = 1 / 16
+
+
+def pays(product: Product, k: int) -> bool:
+    """Return whether few enough are kept for bounds to pay."""
+    assert product.screen is not None
+    worth = product.screen.candidates_worth(len(product.x_td), _IN_CACHE, _FROM_MEMORY)
+    return k <= worth * len(product.b_f)
 
 
 def best_of(product: Product, k: int) -> Best:
@@ -27,10 +36,10 @@ def best_of(product: Product, k: int) -> Best:
 
     n_tokens, n_features = len(product.x_td), len(product.b_f)
     if 2 * k + 16 >= n_features:
-        return encode(product.x_td, product.w_fd, product.b_f, k)
+        return _dense(product, k)
     indptr, indices_n, level_t = (_candidates if product.x_td.is_cuda else cpu.candidates)(product, k)
     if len(indices_n) > _MOST_CANDIDATES * n_tokens * n_features:
-        return encode(product.x_td, product.w_fd, product.b_f, k)
+        return _dense(product, k)
     h_n = gather_dot(product.x_td, product.w_fd, indptr, indices_n) + product.b_f[indices_n]
     strange_n = ~h_n.isfinite()
     not_finite_t = row_ends(strange_n.long())[indptr].diff()
@@ -41,6 +50,13 @@ def best_of(product: Product, k: int) -> Best:
         again = encode(product.x_td[again_r], product.w_fd, product.b_f, k)
         values_tk[again_r], indices_tk[again_r], not_finite_t[again_r] = again
     return Best(values_tk, torch.where(values_tk > -torch.inf, indices_tk, -1), not_finite_t)
+
+
+def _dense(product: Product, k: int) -> Best:
+    """Compute everything, so that others who look at the product find it."""
+    from kernels.encode_topk import encode
+
+    return encode(product.x_td, product.w_fd, product.b_f, k) if product.x_td.is_cuda else cpu.best(product.h_tf, k)
 
 
 def _candidates(product: Product, k: int) -> tuple[Tensor, Tensor, Tensor]:

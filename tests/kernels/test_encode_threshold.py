@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kernels.encode_threshold import cpu, encode_threshold, exact, reference
+from kernels.encode_threshold import above_of, cpu, encode_threshold, exact, reference
 from kernels.products import Product
 from kernels.screening import Screen
 from tests.kernels.inputs import NOT_FINITE, WELL_BEHAVED, Inputs, far_apart, normal
@@ -137,3 +137,15 @@ def test_encode_threshold_on_the_gpu_at_the_size_of_a_published_dictionary(devic
     inputs = normal(1000, 768, 24_576).to(device, dtype)
     threshold_f = torch.full((24_576,), 2.5, device=device)
     check(inputs, threshold_f, encode_threshold(*inputs, threshold_f), tolerance=1e-4)
+
+
+@pytest.mark.parametrize(("share", "dense"), [(0.5, True), (0.05, True), (0.001, False)])
+def test_everything_is_computed_where_many_fire(share, dense):
+    """Bounds would have been looked at in vain: the same product in float32 serves whoever looks at it next."""
+    x_td, w_fd, b_f = normal(512, 64, 4096)
+    threshold_f = torch.full((4096,), float((x_td @ w_fd.T + b_f).flatten()[:100_000].quantile(1 - share)))
+    product = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=Screen.of(w_fd, b_f - threshold_f))
+    assert product.is_screened
+    rows = above_of(product, threshold_f)
+    assert product.is_dense == dense
+    check(Inputs(x_td, w_fd, b_f), threshold_f, rows, tolerance=2e-5)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kernels.encode_topk import cpu, encode_topk, exact, reference
+from kernels.encode_topk import best_of, cpu, encode_topk, exact, reference
 from kernels.products import Product
 from kernels.screening import Screen
 from tests.kernels.inputs import NOT_FINITE, WELL_BEHAVED, Inputs, far_apart, normal
@@ -126,3 +126,13 @@ def test_tiles_together_keep_at_least_k(k, n_tiles):
 def test_encode_topk_on_the_gpu_at_the_size_of_a_published_dictionary(device, dtype):
     inputs = normal(1000, 768, 24_576).to(device, dtype)
     check(inputs, 64, encode_topk(*inputs, 64), tolerance=1e-4)
+
+
+@pytest.mark.parametrize(("k", "dense"), [(8, False), (256, True)])
+def test_everything_is_computed_where_many_are_kept(k, dense):
+    x_td, w_fd, b_f = normal(512, 64, 4096)
+    product = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=Screen.of(w_fd, b_f))
+    assert product.is_screened
+    best = best_of(product, k)
+    assert product.is_dense == dense
+    torch.testing.assert_close(best.values_tk, (x_td @ w_fd.T + b_f).topk(k, dim=1).values, atol=1e-4, rtol=1e-4)

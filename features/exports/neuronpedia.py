@@ -34,6 +34,8 @@ FORMAT = 1
 GZIP_LEVEL = 5
 N_LOGITS = 10
 N_BARS = 50
+# Of one file, unpacked: the importer makes a single string of it, and its engine has none of 2^29 characters.
+MOST_CHARACTERS = 500_000_000
 # Lists of the importer's tables of which Facet knows nothing; published files carry them empty.
 _EMPTY = (
     *("neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1"),
@@ -82,6 +84,7 @@ class _Writer:
         digest = hashlib.sha256(f"{self.model}/{self.source}/{stored.row.built_at}".encode()).hexdigest()
         self._id_prefix = f"c{digest[:15]}"
         self._n_ids = 0
+        self._n_files: Counter[str] = Counter()
 
     def write(self, tell: Tell) -> None:
         """Write all files."""
@@ -92,38 +95,40 @@ class _Writer:
             ("source", self._source()),
         ):
             (self.folder / f"{name}.jsonl").write_text(f"{json.dumps(line)}\n")
-        batches = self.stored.batches
-        for number, first in enumerate(batches):
+        for first in self.stored.batches:
             tell(first, self.stored.row.n_features)
             features = list(self.stored.features(first))
             maxima = {row["index"]: row for row in features}
             examples = self.stored.examples(first)
             self._tokens_json.clear()
-            self._batch("features", number, map(self._feature, features))
+            self._batch("features", map(self._feature, features))
             firing = (row for row in examples if row.group < HARD_SILENT and row.index in maxima)
-            self._batch("activations", number, (self._activation(row, maxima[row.index]) for row in firing))
+            self._batch("activations", (self._activation(row, maxima[row.index]) for row in firing))
             silent = (row for row in examples if row.group >= HARD_SILENT and row.index in maxima)
-            self._batch("silent", number, map(self._silent, silent))
+            self._batch("silent", map(self._silent, silent))
             explanations = list(self.stored.explanations(first))
-            self._batch("explanations", number, map(self._explanation, explanations))
+            self._batch("explanations", map(self._explanation, explanations))
         tell(self.stored.row.n_features, self.stored.row.n_features)
         (self.folder / "facet.json").write_text(json.dumps(self._own(), indent=1))
 
-    def _batch(self, kind: str, number: int, lines: Iterator[str]) -> None:
-        """Write a file of lines; none where there are no lines, since the importer reads the first one."""
-        first = next(lines, None)
-        if first is None:
-            return
-        folder = self.folder / kind
-        folder.mkdir(exist_ok=True)
-        with (
-            (folder / f"batch-{number}.jsonl.gz").open("wb") as raw,
-            gzip.GzipFile("", "wb", GZIP_LEVEL, raw, mtime=0) as file,
-        ):
-            for line in _chain(first, lines):
-                file.write(line.encode())
-                file.write(b"\n")
-                self.counts[kind] += 1
+    def _batch(self, kind: str, lines: Iterator[str]) -> None:
+        """Write lines to the next file of a kind, or to several; to none where there are no lines.
+
+        The importer takes the columns from a file's first line; whoever asks for files by name stops at a number that
+        is not there.
+        """
+        line = next(lines, None)
+        while line is not None:
+            folder = self.folder / kind
+            folder.mkdir(exist_ok=True)
+            path = folder / f"batch-{self._n_files[kind]}.jsonl.gz"
+            self._n_files[kind] += 1
+            with path.open("wb") as raw, gzip.GzipFile("", "wb", GZIP_LEVEL, raw, mtime=0) as file:
+                room = MOST_CHARACTERS
+                while line is not None and (room == MOST_CHARACTERS or len(line) < room):
+                    room -= file.write(f"{line}\n".encode())
+                    self.counts[kind] += 1
+                    line = next(lines, None)
 
     # --- small files: exactly the columns of the importer's tables -------------------------------------------------
 
@@ -341,8 +346,3 @@ class _Writer:
 def _moment(moment: datetime) -> str:
     """Return a time as Neuronpedia's database client takes it."""
     return moment.astimezone(timezone.get_fixed_timezone(0)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-
-
-def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from features.exports import neuronpedia
 from features.exports.neuronpedia import CREATOR_ID, write_neuronpedia
 from features.exports.rows import BATCH
 from features.models import Dictionary, Explanation
@@ -154,6 +155,27 @@ def test_files_are_named_and_sized_as_the_importer_lists_them(source: Path) -> N
         names = sorted(path.name for path in (source / kind).iterdir())
         assert names == [f"batch-{number}.jsonl.gz" for number in range(-(-N_FEATURES // BATCH))]
     assert BATCH == 1024
+
+
+def test_no_file_is_longer_than_a_string_of_the_importer(world: World, tmp_path: Path, monkeypatch) -> None:
+    """It reads a whole file into one string; the rest of too long a batch goes into files of the next numbers."""
+    whole = write_neuronpedia("tiny", "1-res-topk", tmp_path / "whole")
+    assert neuronpedia.MOST_CHARACTERS < (1 << 29) - 24
+    monkeypatch.setattr(neuronpedia, "MOST_CHARACTERS", 60_000)
+    cut = write_neuronpedia("tiny", "1-res-topk", tmp_path / "cut")
+    for kind in LINES:
+        paths = sorted((cut / kind).iterdir(), key=lambda path: int(path.name.split(".")[0].split("-")[1]))
+        assert [path.name for path in paths] == [f"batch-{number}.jsonl.gz" for number in range(len(paths))]
+        texts = [gzip.decompress(path.read_bytes()) for path in paths]
+        assert max(map(len, texts)) <= 60_000
+        (all_at_once,) = (whole / kind).iterdir()
+        written = gzip.decompress(all_at_once.read_bytes())
+        assert without_moments(b"".join(texts)) == without_moments(written)
+        assert len(paths) >= len(written) // 60_000
+
+
+def without_moments(data: bytes) -> bytes:
+    return re.sub(rb'"createdAt": "[^"]*"', b"", data)
 
 
 def test_rows_refer_to_each_other(source: Path) -> None:

@@ -191,15 +191,22 @@ def as_context_hits(
 
 
 def snippet(text: str, spans: Sequence[Span]) -> tuple[str, tuple[Span, ...]]:
-    """Return the few lines around the first span, with an ellipsis where a line is cut, and the spans in them."""
+    """Return the few lines around the first span, with an ellipsis where a line is cut, and the spans in them.
+
+    Empty lines at their ends are left out.
+    """
     first = spans[0][0] if spans else 0
     start = text.rfind("\n", 0, max(0, text.rfind("\n", 0, first))) + 1
     cut = first - start > BEFORE
     if cut:
         start = max(text.rfind("\n", 0, first) + 1, first - BEFORE)
         cut = start > 0 and text[start - 1] != "\n"
-    lines = text[start : max(start + LENGTH, spans[0][1] if spans else 0)].split("\n")
-    body = "\n".join(lines[:LINES])
+    if not cut and not text[start:first].partition("\n")[0].strip() and "\n" in text[start:first]:
+        start = text.index("\n", start) + 1
+    lines = text[start : max(start + LENGTH, spans[0][1] if spans else 0)].split("\n")[:LINES]
+    while len(lines) > 1 and not lines[-1].strip():
+        lines.pop()
+    body = "\n".join(lines)
     end = start + len(body)
     cut_end = end < len(text) and text[end] != "\n"
     shift = len("…") * cut - start

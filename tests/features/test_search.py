@@ -238,6 +238,10 @@ def test_snippets_show_their_first_match_and_whole_words():
     shown, matched = snippet(wide, spans_of(wide, ["raise"]))
     assert shown[slice(*matched[0])] == "raise" and shown[0] == shown[-1] == "…" and len(shown) <= LENGTH + 2
     assert snippet("", ()) == ("", ())
+    spaced = "a()\n\n    raise X\n\n  \n\nb()"
+    assert snippet(spaced, spans_of(spaced, ["raise"])) == ("    raise X", ((4, 9),))
+    between = "a()\nraise X\n\nb()"
+    assert snippet(between, spans_of(between, ["raise"]))[0] == between
     assert snippet("raise", ((0, 5),)) == ("raise", ((0, 5),))
     assert spans_of("raised", ["rai", "raise"]) == ((0, 6),)
 

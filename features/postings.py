@@ -114,8 +114,8 @@ def unpack(kind: int, block: int, packed: bytes | memoryview, tokens: Collection
     n, at = int(size_b.sum()), 1 + width * BLOCK
     if len(view) != at + n * (width + 2 + (4 if kind == KIND_PEAK else 0)):
         raise ValueError(f"a block of {n} postings of kind {kind} has {len(view)} bytes")
-    token_p = np.repeat(np.arange(block * BLOCK, (block + 1) * BLOCK), size_b)
-    wanted_p = np.isin(token_p, list(tokens))
+    of_block = range(block * BLOCK, (block + 1) * BLOCK)
+    wanted_p = np.repeat([token in tokens for token in of_block], size_b)
     index_p = np.frombuffer(view, dtype=_WIDTHS[width], count=n, offset=at)
     value_p = np.frombuffer(view, dtype=_HALF, count=n, offset=at + n * width)
     if kind == KIND_PEAK:
@@ -123,7 +123,7 @@ def unpack(kind: int, block: int, packed: bytes | memoryview, tokens: Collection
     else:
         count_p = np.zeros(int(wanted_p.sum()), dtype=np.int64)
     return Postings(
-        token_p=token_p[wanted_p],
+        token_p=np.repeat(of_block, size_b)[wanted_p],
         index_p=index_p[wanted_p].astype(np.int64),
         value_p=value_p[wanted_p].astype(np.float64),
         count_p=count_p,

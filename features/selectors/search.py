@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from django.db.models import F
+
 from features.models import Dictionary
 from features.results import ContextHit, FeatureRow, SearchResults, SearchTotals
 from features.search import Query, parse
@@ -25,7 +27,7 @@ from features.selectors.suggestions import no_model, no_source
 from features.words import storable
 
 MAX_RESULTS = 100
-_COLUMNS = ("source", "layer", "tokenization_id", "stats", "config", "model__slug")
+_COLUMNS = ("source", "layer", "tokenization_id", "model__slug")
 NOTHING = Found(why={})
 NONE = SearchTotals()
 
@@ -51,8 +53,8 @@ def search(
     phrases = (*(parsed.words if in_contexts else ()), *parsed.contexts)
     contexts, n_contexts = [], 0
     if phrases:
-        # Half as many again as are shown, so that those where a feature peaks come first; of a chip, as many as it can.
-        looked_at = MAX_CONTEXTS if parsed.contexts else min(MAX_CONTEXTS, limit + limit // 2)
+        # A quarter more than are shown, so that those where a feature peaks come first; of a chip, as many as it can.
+        looked_at = MAX_CONTEXTS if parsed.contexts else min(MAX_CONTEXTS, limit + limit // 4)
         contexts, n_contexts = find_contexts(scope.values(), phrases, parsed.excluded, limit=looked_at)
     of_chip = None
     if parsed.contexts:
@@ -129,12 +131,17 @@ def _results(
 
 
 def _scope(model: str, source: str) -> dict[int, Dictionary]:
+    """Return the dictionaries that are searched; of their statistics and configs only what rows of features show."""
     dictionaries = Dictionary.objects.select_related("model").only(*_COLUMNS)
+    dictionaries = dictionaries.annotate(n_tokens=F("stats__n_tokens"), group_sizes=F("config__group_sizes"))
     if model:
         dictionaries = dictionaries.filter(model__slug=model)
     if source:
         dictionaries = dictionaries.filter(source=source)
     scope = {dictionary.id: dictionary for dictionary in dictionaries}
+    for dictionary in scope.values():
+        dictionary.stats = {"n_tokens": dictionary.n_tokens}
+        dictionary.config = {"group_sizes": dictionary.group_sizes}
     if not scope and source and model:
         raise no_source(model, source)
     if not scope and model:

@@ -150,7 +150,7 @@ def example(row: ExampleCard, maximum: float) -> SafeString:
         title = escape(f"{row.document}, line {row.line}")
         source = f'<a href="{escape(row.document_url)}" title="{title}"><bdi>{escape(name)}</bdi></a>'
     else:
-        source = f'<span title="{escape(row.document)}">{escape(name)}</span>'
+        source = f'<span class="file" title="{escape(row.document)}"><bdi>{escape(name)}</bdi></span>'
     held_out = (
         '\n<span class="split" title="held out: never shown to a method that explains">held out</span>'
         if row.split == "test"

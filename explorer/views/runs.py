@@ -39,7 +39,8 @@ def runs(request: HttpRequest) -> HttpResponse:
 def run(request: HttpRequest, run_id: int) -> HttpResponse:
     """Show one run; while it goes, the page follows `run_events`."""
     view = run_view(selectors.run(run_id), request.user)
-    return render(request, "_run.html" if request.htmx else "run.html", {"view": view})
+    context = {"view": view, "place": "runs", "crumbs": [("Runs", reverse("runs")), (f"{run_id}", "")]}
+    return render(request, "_run.html" if request.htmx else "run.html", context)
 
 
 @require_GET

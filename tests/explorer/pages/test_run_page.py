@@ -71,6 +71,7 @@ def test_nothing_is_in_work_once_the_run_is_over(run):
 def test_the_page_and_the_api_show_them(run, client):
     page = client.get(f"/runs/{run.pk}").content.decode()
     assert "3 made" in page
+    assert 'href="/runs">Runs</a>' in page and 'aria-current="page">Runs' in page
     assert "1 in work" in page
     assert "&lt;b&gt;disk&lt;/b&gt;" in page
     assert "<b>disk</b>" not in page

@@ -228,17 +228,20 @@ class _Finish:
             if not connection.in_atomic_block:
                 close_old_connections()
             row = rows[dashboard.source]
-            explanations[row.pk] = ExplanationFile.of(dashboard, vocabulary, contexts)
-            stats[row.pk] = services.dashboards.fill(dictionary=row.pk, dashboard=dashboard, contexts=contexts)
+            with running.clock.stage("explain"):
+                explanations[row.pk] = ExplanationFile.of(dashboard, vocabulary, contexts)
+            with running.clock.stage("store"):
+                stats[row.pk] = services.dashboards.fill(dictionary=row.pk, dashboard=dashboard, contexts=contexts)
             if self.reporter.should_stop():
                 raise Cancelled
         self._at("store", 0)
-        tokenization = services.dashboards.store_contexts(
-            corpus=self.run.corpus_id,
-            model=self.dictionaries[0].model_id,
-            context_size=self.run.params["context_size"],
-            contexts=contexts,
-        )
+        with running.clock.stage("store"):
+            tokenization = services.dashboards.store_contexts(
+                corpus=self.run.corpus_id,
+                model=self.dictionaries[0].model_id,
+                context_size=self.run.params["context_size"],
+                contexts=contexts,
+            )
         self._at("store", 1)
         measurements = running.measurements(time.perf_counter() - self.started)
         makers = list(self.run.shards.values_list("worker", flat=True))

@@ -75,7 +75,9 @@ def create_build(
     if memory is not None and memory <= 0:
         raise InvalidInput("A build needs some memory.", "Give a number of gigabytes above zero.", memory=memory)
     check_tokens(n_tokens)
-    context_size = min(context_size or CONTEXT_SIZE, model.context_size)
+    if context_size is None:
+        context_size = min(CONTEXT_SIZE, model.context_size)
+    check_context_size(context_size, model.context_size)
     chosen = chosen_corpus(corpus)
     sources = ", ".join(row.source for row in rows)
     return create(
@@ -98,6 +100,16 @@ def check_tokens(n_tokens: int) -> None:
     """Raise InvalidInput unless a build can read so many tokens."""
     if not 1 <= n_tokens <= MAX_TOKENS:
         raise InvalidInput(f"A build reads 1 to {MAX_TOKENS:,} tokens.", "Give a number between them.")
+
+
+def check_context_size(context_size: int, most: int) -> None:
+    """Raise InvalidInput unless a model that reads `most` tokens at once can read contexts of this size."""
+    if not 2 <= context_size <= most:
+        raise InvalidInput(
+            f"A context of {context_size:,} tokens cannot be read: this model takes 2 to {most:,}, BOS included.",
+            "Give a number between them, or none for the usual one.",
+            context_size=context_size,
+        )
 
 
 @transaction.atomic

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from inference.errors import InvalidInput, Unavailable
 
@@ -65,7 +65,7 @@ def _copied(path: Path, rows: Iterator[dict[str, Any]]) -> Path:
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
+    part = path.with_suffix(f".{uuid4().hex}.part")  # no process of any host has the same
     try:
         with part.open("w", encoding="utf-8") as file:
             for row in rows:

@@ -17,7 +17,7 @@ from features import partitions, selectors, services
 from features.builds import run_build, workdir
 from features.models import Dictionary, Explanation, Run
 from features.queue import enqueue_run
-from inference.errors import Conflict
+from inference.errors import Conflict, InvalidInput
 from tests.features.conftest import CONTEXT_SIZE, N_TOKENS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -192,6 +192,14 @@ def test_a_build_beside_another_is_refused(registered):
     queue(registered)
     with pytest.raises(Conflict):
         queue(registered)
+
+
+@pytest.mark.parametrize("context_size", [1, 100_000])
+def test_contexts_that_the_model_cannot_read_are_refused(registered, context_size):
+    with pytest.raises(InvalidInput, match=r"takes 2 to \d+, BOS included"):
+        ids = [dictionary.pk for dictionary in registered.dictionaries.values()]
+        services.runs.create_build(dictionaries=ids, n_tokens=5000, context_size=context_size)
+    assert not Run.objects.exists()
 
 
 def test_a_dry_run_says_what_a_build_would_take(registered, capsys):

@@ -123,7 +123,11 @@ def test_a_feature_card(world, user):
     assert len(card.activations.edges) == len(card.activations.counts) + 1
     assert sum(card.logits.counts) == world.model.d_vocab
     assert card.promoted[0].value == pytest.approx(float(dashboard.promoted_values_fk[index, 0]))
-    assert card.decoder_neighbours[0].label.startswith("the token") or not card.decoder_neighbours[0].density
+    nearest = card.decoder_neighbours[0]
+    assert nearest.index == dashboard.decoder_neighbour_ids_fk[index, 0]
+    assert nearest.value == pytest.approx(float(dashboard.decoder_neighbour_cosines_fk[index, 0]), rel=1e-3)
+    assert nearest.density == dashboard.density_f[nearest.index]
+    assert nearest.label == selectors.feature_card("tiny", SOURCE, nearest.index).label
     assert card.flags == ("dense",)
     assert (card.previous_index, card.next_index) == (index - 1, index + 1)
     assert selectors.feature_card("tiny", SOURCE, 0).previous_index is None

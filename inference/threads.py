@@ -10,8 +10,10 @@ from contextlib import contextmanager
 
 import torch
 
-# What one ordinary core does: multiply-adds in float32, and weights streamed from memory.
-FLOPS_PER_SECOND = 5e10
+from kernels.affine import onednn_is_faster
+
+# What one ordinary core does: operations in float32 by either library, and weights streamed from memory.
+FLOPS_PER_SECOND, BY_ONEDNN = 5e10, 1.5e11
 BYTES_PER_SECOND = 1e10
 WORTH_SHARING_SECONDS = 4e-3
 
@@ -24,7 +26,8 @@ def suited_to(*, n_weight_bytes: int, n_tokens: int, device: torch.device) -> It
     """
     n_threads = torch.get_num_threads()
     n_flops = 2 * n_tokens * n_weight_bytes / 4
-    seconds = max(n_flops / FLOPS_PER_SECOND, n_weight_bytes / BYTES_PER_SECOND)
+    rate = BY_ONEDNN if onednn_is_faster() else FLOPS_PER_SECOND
+    seconds = max(n_flops / rate, n_weight_bytes / BYTES_PER_SECOND)
     if device.type != "cpu" or n_threads == 1 or seconds > WORTH_SHARING_SECONDS:
         yield
         return

@@ -7,12 +7,12 @@ has passed are written into the stream, where every other reader finds the same 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
-from asyncio import sleep
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ ABSENCE_SECONDS = (
 NO_WORKER_SECONDS = 3.0
 OUTAGE_SECONDS = 15.0
 DISCONNECTED_LEASE_SECONDS = 5
+ANSWER_SECONDS = 5.0
+NO_ANSWER = (*streams.GONE, TimeoutError)
 
 _ID = re.compile(r"\d{1,20}-\d{1,20}")
 
@@ -71,9 +73,13 @@ def order(entry_id: str) -> tuple[int, int]:
 
 
 def client() -> redis.asyncio.Redis:
-    """Return a client for the running event loop; the caller closes it."""
+    """Return a client for the running event loop; the caller closes it, and bounds how long it waits for answers.
+
+    A `socket_timeout` of its own would have it send by `asyncio.wait_for`, which in Python 3.11 swallows a cancellation
+    that comes as it ends: a reader that is gone was then followed until its job was over.
+    """
     return redis.asyncio.Redis.from_url(
-        settings.REDIS_URL, decode_responses=True, protocol=2, socket_timeout=5, socket_connect_timeout=2
+        settings.REDIS_URL, decode_responses=True, protocol=2, socket_timeout=None, socket_connect_timeout=2
     )
 
 
@@ -81,8 +87,9 @@ async def is_over(job: str, last_id: str) -> bool:
     """Say whether the reader that saw `last_id` has seen the end."""
     async with client() as valkey:
         try:
-            last: Any = await valkey.xrevrange(streams.stream_key(job), count=1)
-        except streams.GONE:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                last: Any = await valkey.xrevrange(streams.stream_key(job), count=1)
+        except NO_ANSWER:
             return False
     return bool(last) and last[0][1]["event"] in streams.FINAL_EVENTS and order(last[0][0]) <= order(last_id)
 
@@ -134,12 +141,13 @@ class _Reader:
         silent_since = time.monotonic()
         while not self.finished:
             try:
-                found = await self._read()
-                news = [] if found else await self._examine()
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    found = await self._read()
+                    news = [] if found else await self._examine()
                 self._outage_since = None
-            except streams.GONE as error:
+            except NO_ANSWER as error:
                 found, news = [], self._outage(error)
-                await sleep(0.5)
+                await asyncio.sleep(0.5)
             for event in [*found, *news]:
                 silent_since = time.monotonic()
                 yield event
@@ -151,10 +159,9 @@ class _Reader:
         """Shorten the lease of an unfinished job: a reader that was cut off has a few seconds to come back."""
         if self.finished:
             return
-        try:
-            await self.valkey.expire(streams.lease_key(self.job), DISCONNECTED_LEASE_SECONDS)
-        except streams.GONE:
-            return
+        with suppress(*NO_ANSWER):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self.valkey.expire(streams.lease_key(self.job), DISCONNECTED_LEASE_SECONDS)
 
     async def _read(self) -> list[Event]:
         if not self._resumed:

@@ -149,3 +149,29 @@ def test_a_killed_worker_is_noticed_and_the_next_one_serves(world, worker):
     assert asks.prompt_features(PROMPT).features
     # What nobody answered is not computed by the new worker either.
     assert [event.name for event in read(job)][-1] == "error"
+
+
+def test_a_reader_can_leave_at_any_moment(world, worker):
+    async def read(job: str) -> None:
+        async for _ in live.follow(job):
+            pass
+
+    async def stayed() -> list[int]:
+        found = []
+        # A reader connects, renews the lease, and waits, in some hundred turns of the loop.
+        for turns in range(600):
+            reading = asyncio.create_task(read(job))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            reading.cancel()
+            _, pending = await asyncio.wait([reading], timeout=5)
+            found += [turns] * len(pending)
+        return found
+
+    pid = worker.running["engine"].pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        job = asks.start_steering(LONG).job_id
+        assert asyncio.run(stayed()) == []
+    finally:
+        os.kill(pid, signal.SIGCONT)

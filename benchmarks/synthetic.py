@@ -49,12 +49,29 @@ def examples_of(dictionary: int, n: int | None = None) -> Iterator[list[StoredEx
         yield packed_examples.unpack(*row)
 
 
-def open_deployment() -> Deployment | None:
-    """Set Django up and return the synthetic deployment; without one say how to make it, and return None."""
+def database_answers() -> bool:
+    """Set Django up and tell whether Facet's tables are there; where they are not, say how to have them."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "explorer.settings")
     import django
 
     django.setup()
+    from django.db import DatabaseError, connection
+
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT FROM features_dictionary LIMIT 1")
+    except DatabaseError as error:
+        print(
+            f"No database to measure: {error}. Start one with `make up`, or name it in DATABASE_URL.", file=sys.stderr
+        )
+        return False
+    return True
+
+
+def open_deployment() -> Deployment | None:
+    """Set Django up and return the synthetic deployment; without one say how to make it, and return None."""
+    if not database_answers():
+        return None
     from django.db import connection
 
     from features.models import Dictionary, Explanation, Tokenization

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import harness
 from benchmarks.harness import Result
+from explorer.local.layout import CHECKOUT
 
 # The keys that every line has, in the design's order of importance.
 KEYS = {"name", "value", "unit", "aim", "holds", "peer", "peer_value", "machine", "versions", "n"}
@@ -66,8 +70,16 @@ def test_every_benchmark_has_a_module_that_says_what_it_measures(name):
     assert callable(module.run)
 
 
-def test_what_could_not_be_measured_overwrites_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(harness, "RESULTS", tmp_path)
-    monkeypatch.setattr("benchmarks.pages.open_deployment", lambda: None)
-    assert command.main(["pages"]) == 0
-    assert list(tmp_path.iterdir()) == []
+def test_without_a_database_its_benchmarks_say_how_to_start_one_and_overwrite_nothing(tmp_path):
+    before = {path.name: path.read_bytes() for path in harness.RESULTS.iterdir()}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "pages", "storage_of_build"],
+        cwd=CHECKOUT,
+        env=os.environ | {"DATABASE_URL": f"postgresql://facet@/facet?host={tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr.count("make up") == 2
+    assert {path.name: path.read_bytes() for path in harness.RESULTS.iterdir()} == before

@@ -45,7 +45,8 @@ def main(arguments: list[str]) -> int:
         for result in measured:
             print(result.line(), flush=True)
         results += measured
-    document.write()
+    if results:
+        document.write()
     _print_table(results)
     return 0
 

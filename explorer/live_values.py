@@ -358,7 +358,7 @@ class RunsView:
 class RunView:
     """One run (`run.html`, `_run.html`). While `live`, `events_url` sends event `run` with the HTML of `_run.html`.
 
-    `may_steer`: the reader started the run, or is staff, and so may stop and resume it.
+    `may_control`: the reader started the run, or is staff, and so may stop and resume it.
     """
 
     run: RunCard
@@ -367,5 +367,5 @@ class RunView:
     cancel_url: str
     resume_url: str
     signed_in: bool
-    may_steer: bool
+    may_control: bool
     error: PageError | None = None

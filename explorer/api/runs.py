@@ -14,7 +14,7 @@ from ninja import Router, Status
 from explorer import asks
 from explorer.api import schemas
 from explorer.api.auth import SIGNED_IN, caller
-from explorer.live.sse import event_stream, frame, opening
+from explorer.live.sse import COMMENT, event_stream, frame, opening
 from explorer.run_actions import cancel_run, create_build, create_evaluation, resume_run, states
 from features import estimates, selectors
 from features.estimates import Estimate
@@ -93,5 +93,5 @@ def resume(request: HttpRequest, run_id: int) -> RunCard:
 async def _frames(run_id: int) -> AsyncGenerator[str]:
     yield opening()
     async for card in states(run_id):
-        yield frame("run", json.dumps(asdict(card), cls=DjangoJSONEncoder)) if card else ": alive\n\n"
+        yield frame("run", json.dumps(asdict(card), cls=DjangoJSONEncoder)) if card else COMMENT
     yield frame("end", "{}")

@@ -152,7 +152,7 @@ def run_view(card: RunCard, user: AbstractBaseUser | AnonymousUser) -> RunView:
         cancel_url=reverse("run_cancel", args=[card.id]),
         resume_url=reverse("run_resume", args=[card.id]),
         signed_in=user.is_authenticated,
-        may_steer=services.runs.may_steer(started_by=card.started_by, user=user),
+        may_control=services.runs.may_control(started_by=card.started_by, user=user),
     )
 
 

@@ -199,7 +199,7 @@ def stop(*, run: int) -> bool:
     return _end(run, Run.State.CANCELLED)
 
 
-def may_steer(*, started_by: str, user: AbstractBaseUser | None) -> bool:
+def may_control(*, started_by: str, user: AbstractBaseUser | None) -> bool:
     """Tell whether a user may stop and resume a run: who started it, by name, and staff. Of a command's, staff only."""
     if user is None or not user.is_authenticated:
         return False
@@ -213,7 +213,7 @@ def cancel(*, run: int, user: AbstractBaseUser | None = None) -> None:
     Without a user it is this machine that asks. Raises SignInRequired, NotAllowed for somebody else's run, Conflict
     for one that is over.
     """
-    row = _steered(run, user)
+    row = _controlled(run, user)
     if row.state == Run.State.QUEUED:
         _end(run, Run.State.CANCELLED)
     elif row.state == Run.State.RUNNING:
@@ -230,7 +230,7 @@ def resume(*, run: int, user: AbstractBaseUser | None = None) -> None:
     Without a user it is this machine that asks. Raises SignInRequired, NotAllowed for somebody else's run, and
     Conflict.
     """
-    row = _steered(run, user)
+    row = _controlled(run, user)
     if row.state not in (Run.State.FAILED, Run.State.CANCELLED):
         raise Conflict(f"Run {run} is {row.state}.", "Only a run that failed or was cancelled can be resumed.", run=run)
     dictionaries = list(row.dictionaries.select_for_update().values_list("id", flat=True))
@@ -274,12 +274,12 @@ def _locked(run: int) -> Run:
     return row
 
 
-def _steered(run: int, user: AbstractBaseUser | None) -> Run:
+def _controlled(run: int, user: AbstractBaseUser | None) -> Run:
     """Return a run, locked, that the user may stop and resume."""
     row = _locked(run)
     if user is not None:
         started_by = row.created_by.get_username() if row.created_by else ""
-        if not may_steer(started_by=started_by, user=signed_in(user)):
+        if not may_control(started_by=started_by, user=signed_in(user)):
             raise NotAllowed(
                 f"Run {run} was started by {started_by or 'a command'}.",
                 "Only who started a run, or an account with staff status, may stop or resume it.",

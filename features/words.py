@@ -17,12 +17,12 @@ def storable(text: str) -> str:
 
 
 def storable_json(value: Any) -> str:
-    """Return JSON that jsonb takes: it refuses NUL and lone surrogates even as escapes."""
-    text = json.dumps(value, ensure_ascii=False)
+    """Return compact JSON that jsonb takes: it refuses NUL and lone surrogates even as escapes."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     # Hardly any text has one, and looking for it in all of them at once is fast.
     if "\\u0000" not in text and not _SURROGATE.search(text):
         return text
-    return json.dumps(storable_value(value), ensure_ascii=False)
+    return json.dumps(storable_value(value), ensure_ascii=False, separators=(",", ":"))
 
 
 def storable_value(value: Any) -> Any:

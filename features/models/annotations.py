@@ -4,20 +4,41 @@ These rows carry the address `(dictionary, index)` themselves: Django's composit
 written about a feature outlives a rebuild of its dictionary.
 """
 
+import json
+from typing import Any
+
 from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVectorField
 from django.db import models
 from django.db.models import F, Func, Q
 
+from features import packed_json
 from features.models.dictionaries import Dictionary
 from features.querysets import ExplanationQuerySet
+
+
+class PackedJSONField(models.BinaryField):
+    """An object of JSON in packed bytes (features.packed_json): SQL cannot look inside."""
+
+    def from_db_value(self, value: bytes | None, *_: object) -> dict[str, Any] | None:
+        return None if value is None else packed_json.unpack(value)
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        packed = packed_json.pack(value) if isinstance(value, dict) else value
+        return super().get_db_prep_value(packed, connection, prepared)
+
+    def to_python(self, value: Any) -> Any:
+        return json.loads(value) if isinstance(value, str) else value
+
+    def value_to_string(self, obj: models.Model) -> str:
+        return json.dumps(self.value_from_object(obj))
 
 
 class Explanation(models.Model):
     """A statement of what a feature means, by a method (then `author` is null) or by a person: then it is a label.
 
-    `votes` is the sum of its votes, kept by services.votes.
+    `evidence` is what a method rests it on. `votes` is the sum of its votes, kept by services.votes.
     """
 
     dictionary = models.ForeignKey(Dictionary, on_delete=models.CASCADE, related_name="explanations", db_index=False)
@@ -25,7 +46,7 @@ class Explanation(models.Model):
     text = models.TextField()
     method = models.CharField(max_length=80, blank=True, default="")
     author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, blank=True)
-    evidence = models.JSONField(default=dict, blank=True)
+    evidence = PackedJSONField(default=dict, blank=True)
     votes = models.IntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
     words = models.GeneratedField(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from django.db import connection
 
+from features import packed_json
 from features.models import Dictionary, Feature
 from features.origins import group_of
 from features.results import (
@@ -251,7 +251,7 @@ def explanation_cards(dictionary: int, index: int, user_id: int | None) -> tuple
             created_at=created_at,
             votes=votes,
             my_vote=my_vote,
-            evidence=json.loads(evidence),
+            evidence=packed_json.unpack(evidence),
             mine=user_id is not None and author == user_id,
         )
         for key, text, method, author, name, created_at, votes, my_vote, evidence in rows

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.db import connection, transaction
 
+from features import packed_json
 from features.models import Explanation
 from features.services.checks import existing_feature, own, signed_in, text_of
-from features.words import storable, storable_json
+from features.words import storable
 from inference.errors import NotFound
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ def add(*, dictionary: int, method: str, explanations: Iterable[MethodExplanatio
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            'CREATE TEMPORARY TABLE new_explanation ("index" int PRIMARY KEY, text text, evidence jsonb) ON COMMIT DROP'
+            'CREATE TEMPORARY TABLE new_explanation ("index" int PRIMARY KEY, text text, evidence bytea) ON COMMIT DROP'
         )
         with cursor.copy('COPY new_explanation ("index", text, evidence) FROM STDIN') as copy:
             for index, text, evidence in explanations:
-                copy.write_row((index, storable(text), storable_json(evidence)))
+                copy.write_row((index, storable(text), packed_json.pack(evidence)))
         scope = {"dictionary": dictionary, "method": method}
         # Of an explanation that goes or changes, the votes go; of one that goes, the explanation too.
         cursor.execute(

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from kernels.encode_maximum.cpu import without_nan
 from kernels.encode_maximum.reference import Maximum
-from kernels.products import Product, from_bits
+from kernels.products import Product, ascending, from_bits
+from kernels.rows import true_places
 from kernels.screening import above
 
 # Rows of each context: the first, and the one after the last.
@@ -86,6 +87,10 @@ class Screened:
 
     @cached_property
     def highest_cf(self) -> Tensor:
+        return self._of_scores(from_bits(self._highest_bits_cf))
+
+    @cached_property
+    def _highest_bits_cf(self) -> np.ndarray:
         bits_tf = self.product.bits_tf
         rows = []
         for first, last in self.spans:
@@ -94,43 +99,62 @@ class Screened:
             below_f = np.flatnonzero(highest_f < 0)
             highest_f[below_f] = bits_tf[first:last, below_f].min(0) if len(below_f) else 0
             rows.append(highest_f)
-        return self._of_scores(from_bits(np.stack(rows)), slice(None))
+        return np.stack(rows)
 
     def exact(self, context_n: Tensor, feature_n: Tensor) -> tuple[Tensor, Tensor]:
-        found = [(feature_n.new_zeros(0), self.product.x_td.new_zeros(0))]
-        for c, near in _by_context(context_n, feature_n):
-            first, last = self.spans[c]
-            found.append(self._exact(first, self._columns(first, last, near), near))
-        rows, values = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return values, rows
+        groups = _by_context(context_n, feature_n)
+        if not groups:
+            return self.product.x_td.new_zeros(0), feature_n.new_zeros(0)
+        columns = [self.product.bits_tf[slice(*self.spans[c])].take(near.numpy(), axis=1) for c, near in groups]
+        row_n = np.concatenate(
+            [
+                self.spans[c][0] + _first_equal(bits_tn, self._highest_bits_cf[c].take(near.numpy()))
+                for (c, near), bits_tn in zip(groups, columns, strict=True)
+            ]
+        )
+        score_n = self._scores_of(row_n, feature_n)
+        level_n = self._levels(score_n, feature_n)
+        rows, numbers, number = [], [], 0
+        for (c, near), bits_tn in zip(groups, columns, strict=True):
+            some = slice(number, number + len(near))
+            token, column = _reaching(bits_tn, level_n[some])
+            rows.append(token + self.spans[c][0])
+            numbers.append(column + number)
+            number = some.stop
+        row_p, number_p = np.concatenate(rows), np.concatenate(numbers)
+        rival = np.flatnonzero(row_p != row_n[number_p])
+        row_p, number_p = row_p[rival], number_p[rival]
+        score_p = self._scores_of(row_p, feature_n[torch.from_numpy(number_p)])
+        # The highest rival of each, and of equals the first.
+        order = np.lexsort((row_p, -score_p, number_p))
+        order = order[np.flatnonzero(np.diff(number_p[order], prepend=-1))]
+        row_p, number_p, score_p = row_p[order], number_p[order], score_p[order]
+        likely_p = score_n[number_p]
+        won = np.flatnonzero((score_p > likely_p) | (score_p == likely_p) & (row_p < row_n[number_p]))
+        row_n[number_p[won]], score_n[number_p[won]] = row_p[won], score_p[won]
+        return torch.from_numpy(score_n), torch.from_numpy(row_n)
 
-    def _exact(self, first: int, bound_tn: Tensor, near_n: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the first row and the value of the maxima of features of one context, by their bounds there."""
-        likely_n = bound_tn.argmax(0)
-        score_n = self.product.scores_of(likely_n + first, near_n)
-        rivals_tn = bound_tn >= score_n
-        rivals_tn[likely_n, torch.arange(len(near_n))] = False
-        # By feature, then by token, so that the first of equals comes first.
-        column_p, token_p = rivals_tn.T.nonzero(as_tuple=True)
-        rival_p = self.product.scores_of(token_p + first, near_n[column_p])
-        column = np.concatenate([np.arange(len(near_n)), column_p.numpy()])
-        token = np.concatenate([likely_n.numpy(), token_p.numpy()])
-        score = np.concatenate([score_n.numpy(), rival_p.numpy()])
-        score[np.isnan(score)] = -np.inf
-        order = np.lexsort((token, -score, column))
-        order = order[np.searchsorted(column[order], np.arange(len(near_n)))]
-        return torch.from_numpy(token[order]) + first, torch.from_numpy(score[order])
+    def _scores_of(self, row_n: np.ndarray, feature_n: Tensor) -> np.ndarray:
+        score_n = self.product.scores_of(torch.from_numpy(row_n), feature_n).numpy()
+        score_n[np.isnan(score_n)] = -np.inf
+        return score_n
 
-    def _columns(self, first: int, last: int, near_n: Tensor) -> Tensor:
-        bits_tf = self.product.bits_tf[first:last]
-        bits_tn = bits_tf if len(near_n) == bits_tf.shape[1] else bits_tf[:, near_n.numpy()]
-        return self._of_scores(from_bits(bits_tn), near_n)
+    def _levels(self, score_n: np.ndarray, feature_n: Tensor) -> np.ndarray:
+        """Return the bits, as they ascend, that bounds of what is not below these scores do not fall below."""
+        level_n = torch.from_numpy(score_n) - self._moved(feature_n)
+        # The inverse of `above`, below zero where it would be zero of either sign, and then of 16 bits the next lower.
+        level_n -= level_n.abs() * (2**-7 + 2**-13) + 2**-120
+        return (ascending(level_n.numpy().view(np.int32)) >> 16).astype(np.int16)
 
-    def _of_scores(self, bound: Tensor, features: Tensor | slice) -> Tensor:
+    def _of_scores(self, bound_cf: Tensor) -> Tensor:
         """Turn stored bounds of what a screen adds to products into bounds of scores in float32."""
+        return above(bound_cf) + self._moved(slice(None))
+
+    def _moved(self, features: Tensor | slice) -> Tensor:
+        """Return what scores have more than what the screen adds, rounded up."""
         assert self.product.screen is not None
         moved = self.product.b_f[features] - self.product.screen.offset_f[features]
-        return above(bound) + (moved + moved.abs() * 2**-20)
+        return moved + moved.abs() * 2**-20
 
 
 def heights(product: Product, spans: Spans) -> Heights:
@@ -150,3 +174,18 @@ def _by_context(context_n: Tensor, feature_n: Tensor) -> list[tuple[int, Tensor]
     """Return the features of each context that has some."""
     contexts, counts = context_n.unique_consecutive(return_counts=True)
     return list(zip(contexts.tolist(), feature_n.split(counts.tolist()), strict=True))
+
+
+def _first_equal(bits_tn: np.ndarray, wanted_n: np.ndarray) -> np.ndarray:
+    """Return the first row of each column that has what is wanted, which is somewhere in it."""
+    row, column = np.divmod(true_places(bits_tn == wanted_n), len(wanted_n))
+    first_n = np.empty(len(wanted_n), dtype=np.int64)
+    first_n[column[::-1]] = row[::-1]
+    return first_n
+
+
+def _reaching(bits_tn: np.ndarray, level_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and columns of the bounds that are not below the level of their column."""
+    if level_n.min() < 0:
+        bits_tn = ascending(bits_tn)
+    return np.divmod(true_places(bits_tn >= level_n), len(level_n))

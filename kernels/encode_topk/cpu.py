@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from kernels.products import Product, ascending, from_bits
-from kernels.rows import Best, chunks, is_one_chunk, places_to_rows, scores, surely_finite
+from kernels.rows import Best, chunks, is_one_chunk, places_to_rows, scores, surely_finite, true_places
 from kernels.screening import above
 
 # Measured: below this many pre-activations the steps of finding a floor cost more than they save.
@@ -53,7 +53,7 @@ def select(h_tf: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if h_tf.numel() < _WORTH_A_FLOOR or h_tf.dtype != torch.float32:
         return h_tf.topk(k, dim=1)
     highest_tg = _group_maxima(h_tf, k)
-    places_n = np.flatnonzero(h_tf.numpy() >= _kth_largest(highest_tg, k)[:, None])
+    places_n = true_places(h_tf.numpy() >= _kth_largest(highest_tg, k)[:, None])
     indptr, indices_n = places_to_rows(places_n, tuple(h_tf.shape))
     if int(indptr.diff().min()) < k:  # only where there is NaN
         return h_tf.topk(k, dim=1)
@@ -70,7 +70,7 @@ def candidates(product: Product, k: int) -> tuple[Tensor, Tensor, Tensor]:
         highest_tg = _group_maxima(torch.from_numpy(bits_tf), k)
     level_t = _levels(highest_tg, product, k)
     floor_t = ascending(level_t.view(torch.int16).numpy())
-    indptr, indices_n = places_to_rows(np.flatnonzero(bits_tf >= floor_t[:, None]), bits_tf.shape)
+    indptr, indices_n = places_to_rows(true_places(bits_tf >= floor_t[:, None]), bits_tf.shape)
     return indptr, indices_n, above(level_t.float())
 
 

@@ -139,6 +139,23 @@ def test_heights_do_not_depend_on_what_else_is_asked_for():
     assert all(len(column) == 0 for column in found.exact(alone_n[:0], alone_n[:0]))
 
 
+@pytest.mark.parametrize("threshold", [None, 0.7])
+def test_heights_are_exact_on_either_side_of_zero(threshold):
+    x_td, w_fd, _ = normal(120, 96, 700)
+    inputs = Inputs(x_td, w_fd / 10, torch.linspace(-6, 3, 700))
+    inputs.w_fd[5] = inputs.b_f[5] = 0
+    found = screened(inputs, [(0, 50), (50, 120)], threshold=threshold)
+    context_n, feature_n = torch.arange(2).repeat_interleave(700), torch.arange(700).repeat(2)
+    values_n, rows_n = found.exact(context_n, feature_n)
+    h_tf = ((inputs.x_td[:, None] * inputs.w_fd).sum(2, dtype=torch.float64) + inputs.b_f).float()
+    highest_cf = torch.stack([h_tf[:50].amax(0), h_tf[50:].amax(0)])
+    assert (highest_cf < 0).any()
+    assert (highest_cf > 0).any()
+    assert torch.equal(values_n, highest_cf.view(-1))
+    rows_cf = torch.stack([h_tf[:50].argmax(0), h_tf[50:].argmax(0) + 50])
+    assert torch.equal(rows_n, rows_cf.view(-1))
+
+
 def test_the_first_of_equal_bounds_counts():
     x_td, w_fd, b_f = Inputs(*(tensor.round() for tensor in normal(30, 16, 140)))
     x_td[:] = x_td[0]

@@ -74,17 +74,17 @@ def measured(dictionary: tuple[str, int, int], of: dict[str, Any]) -> list[Resul
 
 def _stored(key: int) -> dict[str, int]:
     """Return bytes of a dictionary's partitions and of its share of contexts and explanations."""
-    from features.models import Dictionary, Explanation, TokenPosting
+    from features.models import Dictionary, Explanation, Posting
 
     row = Dictionary.objects.get(id=key)
     sharing = Dictionary.objects.filter(tokenization_id=row.tokenization_id).count()
     explained = Explanation.objects.filter(dictionary_id=key).count()
-    own = TokenPosting.objects.filter(dictionary_id=key).count()
+    own = Posting.objects.filter(dictionary_id=key).count()
     return {
         "features": _bytes(f"features_feature_{key}"),
         "examples": _bytes(f"features_example_{key}"),
         "token_features": _bytes(f"features_tokenfeature_{key}"),
-        "postings": _bytes("features_tokenposting") * own // max(TokenPosting.objects.count(), 1),
+        "postings": _bytes("features_posting") * own // max(Posting.objects.count(), 1),
         "contexts_shared": _bytes(f"features_context_{row.tokenization_id}") // sharing,
         "explanations": _bytes("features_explanation") * explained // max(Explanation.objects.count(), 1),
     }

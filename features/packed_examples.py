@@ -158,6 +158,15 @@ def top_firing(rank: int, data: bytes | memoryview) -> Firing:
     return Firing(peak_value, positions, reader.halves(here))
 
 
+def top_positions(data: bytes | memoryview) -> list[int]:
+    """Return the positions for which the top examples were chosen, in order of rank; raise BadBytes."""
+    reader = Reader(data)
+    width, flags = reader.byte(), reader.byte()
+    sizes = reader.unsigned(len(GROUPS), width)
+    reader.skip((sum(sizes) - sizes[TOP]) * (flags & ~_ALONE))
+    return reader.unsigned(sizes[TOP], width)
+
+
 def _leaders(group_x: np.ndarray, window_x: np.ndarray) -> np.ndarray:
     """Return for each example the rank of the first of its group, which lie together, with an equal window."""
     n = len(group_x)

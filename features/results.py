@@ -432,9 +432,9 @@ class ListCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextHit:
-    """The part of a stored context around its first match, whose line `line` is, with the features that fire there.
+    """The part of a stored context around its first match, whose line `line` is, with the features that peak there.
 
-    `matched` are character spans of `text`. The features have the context among their top ones and fire at the match.
+    `matched` are character spans of `text`. The features have the context among their top ones and peak at the match.
     """
 
     text: str

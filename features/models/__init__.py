@@ -3,7 +3,7 @@
 from features.models.annotations import Comment, Explanation, FeatureList, ListMember, Vote
 from features.models.corpora import Context, Corpus, Document, Tokenization
 from features.models.dictionaries import Dictionary, Release
-from features.models.features import Example, Feature, TokenFeature, TokenPosting
+from features.models.features import Example, Feature, Posting, TokenFeature
 from features.models.language_models import LanguageModel, VocabularyToken
 from features.models.runs import Run, RunLine, Shard
 
@@ -19,12 +19,12 @@ __all__ = [
     "FeatureList",
     "LanguageModel",
     "ListMember",
+    "Posting",
     "Release",
     "Run",
     "RunLine",
     "Shard",
     "TokenFeature",
-    "TokenPosting",
     "Tokenization",
     "VocabularyToken",
     "Vote",

@@ -119,16 +119,16 @@ class TokenFeature(models.Model):
     packed = models.BinaryField()
 
 
-class TokenPosting(models.Model):
-    """The features of a dictionary that peak on, or promote, each of a block of token ids, packed by features.postings.
+class Posting(models.Model):
+    """The features of a dictionary that have each of a block of tokens, or of contexts, packed by features.postings.
 
-    One table for all dictionaries, in order of token: search goes through it without a plan for every partition.
+    One table for all dictionaries, in order of what is looked for: search reads it without a plan for every partition.
     """
 
     pk = models.CompositePrimaryKey("kind", "block", "dictionary_id")
     block = models.IntegerField()
     kind = models.SmallIntegerField()
     dictionary = models.ForeignKey(
-        Dictionary, on_delete=models.DO_NOTHING, db_constraint=False, related_name="token_postings"
+        Dictionary, on_delete=models.DO_NOTHING, db_constraint=False, related_name="postings"
     )
     packed = models.BinaryField()

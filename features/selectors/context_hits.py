@@ -1,4 +1,4 @@
-"""Contexts that match a search, with the features that fire at the match."""
+"""Contexts that match a search, with the features that peak at the match."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from django.db import connection
 
-from features import packed_examples
 from features.models import Dictionary
 from features.results import ContextHit, FeatureRow
 from features.selectors.feature_rows import Address
-from features.selectors.search_sql import Chips, FoundContext, examples_in
+from features.selectors.search_postings import address_of
+from features.selectors.search_sql import FoundContext
 from inference import packing
 
 # Contexts that are looked at, in the order of the corpus, and counted.
 MAX_CONTEXTS = 50
 MAX_COUNTED = 500
-# Features of a context that are looked at, by its rank among their top ones; and shown.
+# Features that peak at the match of a context: those that are asked what chips want, and those that are shown.
 MAX_EXAMPLES = 24
 MAX_FEATURES = 4
-# Tokens around a match where firing still counts as firing at it.
+# Tokens around a match where a peak still counts as one at it.
 NEAR = 1
-# The share of its peak in the context with which a feature must fire there.
-LEAST_SHARE = 0.5
 # A snippet: characters before the match, characters and lines in all.
 BEFORE, LENGTH, LINES = 120, 320, 4
 Span = tuple[int, int]
-InContext = dict[tuple[int, int], list[tuple[float, int, Address]]]
+InContext = dict[tuple[int, int], list[tuple[int, Address]]]
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -49,8 +47,13 @@ def find_contexts(
     for dictionary in dictionaries:
         if dictionary.tokenization_id is not None:
             of_tokenization.setdefault(dictionary.tokenization_id, []).append(dictionary.id)
-    match = " AND ".join("facet_code_vector(c.text) @@ facet_code_query(%s)" for _ in phrases)
-    match += "".join(" AND NOT facet_code_vector(c.text) @@ facet_code_query(%s)" for _ in excluded)
+    # What is excluded is part of the query, where the index answers it: on its own it would be computed for each text.
+    without = " && !!facet_code_query(%s)" * len(excluded)
+    match = " AND ".join(
+        f"numnode(facet_code_query(%s)) > 0 AND facet_code_vector(c.text) @@ (facet_code_query(%s){without})"
+        for _ in phrases
+    )
+    params = [part for phrase in phrases for part in (phrase, phrase, *excluded)]
     sql = f"""
         WITH found AS MATERIALIZED (
             SELECT c.tokenization_id, c.ordinal
@@ -69,7 +72,7 @@ def find_contexts(
         ORDER BY c.tokenization_id, c.ordinal
     """
     with connection.cursor() as cursor:
-        cursor.execute(sql, [list(of_tokenization), *phrases, *excluded, MAX_COUNTED, limit])
+        cursor.execute(sql, [list(of_tokenization), *params, MAX_COUNTED, limit])
         rows = cursor.fetchall()
     contexts = [
         FoundContext(
@@ -88,57 +91,26 @@ def find_contexts(
     return contexts, rows[0][-1] if rows else 0
 
 
-def features_in_contexts(contexts: Sequence[FoundContext], phrases: Sequence[str], chips: Chips) -> InContext:
-    """Return `{(tokenization, ordinal): [(share, rank, address)]}` of features that fire at a match, the best first.
+def features_in_contexts(
+    contexts: Sequence[FoundContext], phrases: Sequence[str], posting_p: np.ndarray, among: np.ndarray | None
+) -> InContext:
+    """Return `{(tokenization, ordinal): [(rank, address)]}` of features that peak at a match, MAX_EXAMPLES at most.
 
-    `share` is the strongest activation at a match over the feature's strongest in the context; `rank` is the place of
-    the context among the feature's top ones, from 0. Features that fire mainly elsewhere in it are left out. One
-    query.
+    `rank` is the place of the context among the feature's top ones, from 0; the first come first. `posting_p` are those
+    of the contexts (postings.CONTEXT); `among`, if not None, the addresses of the features to choose from.
     """
-    at_match = {(context.tokenization, context.ordinal): _tokens_at_match(context, phrases) for context in contexts}
-    found: InContext = {key: [] for key in at_match}
-    if not contexts:
-        return found
-    inside, params = examples_in(contexts)
-    ordinals = [context.ordinal for context in contexts]
-    branches = []
-    all_params: list[object] = []
-    for model, dictionaries in chips.models().items():
-        clauses, chip_params, join = "TRUE", [], ""
-        beyond = chips.contexts is not None and chips.contexts is not contexts
-        if chips.ask_more or chips.query.excluded or beyond:
-            clauses, chip_params = chips.clauses(model, contexts=beyond)
-            # Postgres prunes by each list on its own: it does not carry one over to the other side of a join.
-            clauses, chip_params = f"f.dictionary_id = ANY(%s) AND {clauses}", [dictionaries, *chip_params]
-            join = 'JOIN features_feature f ON f.dictionary_id = x.dictionary_id AND f."index" = x."index"'
-        branches.append(f"""
-            SELECT d.tokenization_id, top.context, x.dictionary_id, x."index", top.place - 1 AS rank, x.packed
-            FROM features_example x {join}
-            JOIN features_dictionary d ON d.id = x.dictionary_id
-            CROSS JOIN LATERAL unnest(x.top_contexts) WITH ORDINALITY AS top(context, place)
-            WHERE x.dictionary_id = ANY(%s) AND {inside} AND {clauses} AND top.context = ANY(%s)
-        """)
-        all_params.extend([dictionaries, *params, *chip_params, ordinals])
-    sql = f"""
-        SELECT tokenization_id, context, dictionary_id, "index", rank, packed FROM (
-            SELECT *, row_number() OVER (
-                PARTITION BY tokenization_id, context ORDER BY rank, dictionary_id, "index"
-            ) AS place
-            FROM ({" UNION ALL ".join(branches)}) hits
-        ) ranked WHERE place <= %s
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [*all_params, MAX_EXAMPLES])
-        for tokenization, context, dictionary, index, rank, packed in cursor.fetchall():
-            near = at_match.get((tokenization, context))
-            if near is None:
-                continue
-            peak_value, positions, values = packed_examples.top_firing(rank, packed)
-            value = max((value for at, value in zip(positions, values, strict=True) if at in near), default=0.0)
-            if value > 0 and value >= LEAST_SHARE * peak_value:
-                share = value / peak_value
-                found[tokenization, context].append((share, rank, (dictionary, index)))
-    return {key: sorted(hits, key=lambda hit: (-hit[0], hit[1], hit[2]))[:MAX_FEATURES] for key, hits in found.items()}
+    found: InContext = {}
+    if among is not None:
+        posting_p = posting_p[np.isin(address_of(posting_p["dictionary"], posting_p["index"]), among)]
+    posting_p = posting_p[np.lexsort((posting_p["index"], posting_p["dictionary"], posting_p["rank"]))]
+    for context in contexts:
+        near = list(_tokens_at_match(context, phrases))
+        here_p = posting_p[(posting_p["key"] == context.ordinal) & np.isin(posting_p["position"], near)]
+        here_p = here_p[np.isin(here_p["dictionary"], context.dictionaries)][:MAX_EXAMPLES]
+        found[context.tokenization, context.ordinal] = [
+            (rank, (dictionary, index)) for rank, dictionary, index in here_p[["rank", "dictionary", "index"]].tolist()
+        ]
+    return found
 
 
 def _tokens_at_match(context: FoundContext, phrases: Sequence[str]) -> set[int]:
@@ -155,9 +127,9 @@ def _tokens_at_match(context: FoundContext, phrases: Sequence[str]) -> set[int]:
 def best_first(contexts: Sequence[FoundContext], in_contexts: InContext) -> list[FoundContext]:
     """Order contexts: those first where a feature peaks at the match."""
 
-    def place(context: FoundContext) -> tuple[float, int]:
+    def place(context: FoundContext) -> float:
         features = in_contexts[context.tokenization, context.ordinal]
-        return (-features[0][0], features[0][1]) if features else (math.inf, 0)
+        return features[0][0] if features else math.inf
 
     return sorted(contexts, key=place)
 
@@ -184,7 +156,7 @@ def as_context_hits(
                 line=line,
                 model=models[context.dictionaries[0]],
                 matched=matched,
-                features=tuple(rows[address] for _, _, address in features if address in rows),
+                features=tuple(rows[address] for _, address in features if address in rows),
             )
         )
     return hits

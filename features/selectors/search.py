@@ -10,9 +10,11 @@ from django.db.models import F
 from features.models import Dictionary
 from features.results import ContextHit, FeatureRow, SearchResults, SearchTotals
 from features.search import Query, parse
+from features.selectors import search_postings
 from features.selectors.context_hits import (
     MAX_CONTEXTS,
     MAX_COUNTED,
+    MAX_FEATURES,
     as_context_hits,
     best_first,
     features_in_contexts,
@@ -20,14 +22,12 @@ from features.selectors.context_hits import (
 )
 from features.selectors.feature_rows import Address, feature_rows
 from features.selectors.search_explanations import by_explanation
-from features.selectors.search_sql import Chips, Found, by_density, tokens_of_terms
-from features.selectors.search_tokens import peaking as by_peak
-from features.selectors.search_tokens import promoting as by_promotion
+from features.selectors.search_sql import CANDIDATES, Chips, Found, by_density, satisfying, tokens_of_terms
 from features.selectors.suggestions import no_model, no_source
 from features.words import storable
 
 MAX_RESULTS = 100
-_COLUMNS = ("source", "layer", "tokenization_id", "model__slug")
+_COLUMNS = ("source", "layer", "n_features", "tokenization_id", "model__slug")
 NOTHING = Found(why={})
 NONE = SearchTotals()
 
@@ -61,31 +61,42 @@ def search(
         of_chip = contexts
         if parsed.words:
             of_chip, _ = find_contexts(scope.values(), parsed.contexts, parsed.excluded)
+    posted = search_postings.read(parsed, scope, token_ids, contexts, of_chip)
     chips = Chips(
         query=parsed,
         scope=scope,
-        token_ids=token_ids,
         token_texts=token_texts,
-        contexts=of_chip,
+        among=search_postings.among(parsed, posted),
         is_restricted=is_restricted,
     )
 
     explained = NOTHING
     if parsed.words or parsed.labels:
-        explained = by_explanation(chips, (*parsed.words, *parsed.labels), limit)
-    elif not (parsed.tokens or parsed.promotes or parsed.contexts):
+        looked_at = CANDIDATES if chips.ask_explained else limit
+        explained = by_explanation(chips, (*parsed.words, *parsed.labels), looked_at)
+    looked_at = CANDIDATES if chips.ask_others else limit
+    peaking = search_postings.peaking(chips, posted, looked_at)
+    promoting = search_postings.promoting(chips, posted, looked_at)
+    firing = features_in_contexts(contexts, phrases, posted.context_p, chips.among)
+    if chips.ask_others:
+        asked = {address for features in firing.values() for _, address in features}
+        asked.update(peaking.why, promoting.why, explained.why if chips.ask_explained else ())
+        kept = satisfying(chips, asked)
+        if chips.ask_explained:
+            explained = explained.satisfied(kept, limit)
+        peaking, promoting = peaking.satisfied(kept, limit), promoting.satisfied(kept, limit)
+        firing = {key: [hit for hit in features if hit[1] in kept] for key, features in firing.items()}
+    if not (parsed.words or parsed.labels or parsed.tokens or parsed.promotes or parsed.contexts):
         explained = by_density(chips, limit)
-    peaking = by_peak(chips, limit)
-    promoting = by_promotion(chips, limit)
-    firing = features_in_contexts(contexts, phrases, chips)
+    firing = {key: features[:MAX_FEATURES] for key, features in firing.items()}
     capped = n_contexts >= MAX_COUNTED
-    if chips.ask_more:
+    if parsed.labels or parsed.tokens or parsed.promotes or parsed.has_density:
         capped = n_contexts > len(contexts)
         contexts = [context for context in contexts if firing[context.tokenization, context.ordinal]]
         n_contexts = len(contexts)
     shown = best_first(contexts, firing)[:limit]
 
-    in_shown = [address for context in shown for *_, address in firing[context.tokenization, context.ordinal]]
+    in_shown = [address for context in shown for _, address in firing[context.tokenization, context.ordinal]]
     rows = feature_rows([*explained.why, *peaking.why, *promoting.why, *in_shown], known=scope)
     models = {dictionary.id: dictionary.model.slug for dictionary in scope.values()}
     found = as_context_hits(shown, firing, rows, phrases, models)

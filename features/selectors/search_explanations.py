@@ -9,8 +9,8 @@ there is enough would come after. All that matches rarer ones is read and ranked
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
 
 from django.db import connection
 
@@ -20,6 +20,8 @@ from features.selectors.search_sql import CANDIDATES, Chips, Found
 # As many explanations in a sample of the table's pages, given in percent, are enough to be read tier by tier. Whether
 # they are changes how long a search takes, not what it finds.
 SAMPLE, COMMON = 0.5, 10
+# So many features are few enough to read all their explanations; and so many, found by other chips, to look them up.
+NARROW, CHOSEN = 50_000, 5_000
 # The tiers, the best first: people's, whatever their length, then those of methods by length.
 _TIERS = [f"a{is_list}00" for is_list in (0, 1)] + [f"b{is_list}{n:02x}" for is_list in (0, 1) for n in range(48)]
 _COLUMNS = 'e.id, e.dictionary_id, e."index", e.text, e.author_id, e.method, e.votes'
@@ -67,15 +69,26 @@ seen AS MATERIALIZED (
 ), found AS (
     SELECT * FROM best UNION ALL SELECT * FROM few WHERE NOT EXISTS (SELECT FROM best)
 )"""
-# Where chips ask something of the feature as well: the explanations that match, in no order.
+# Of dictionaries with few features: what is rare is found by the index of words, what is common by reading them all.
+_NARROW = """
+seen AS MATERIALIZED (
+    SELECT count(*) AS n FROM asked CROSS JOIN features_explanation e TABLESAMPLE SYSTEM ({sample}) REPEATABLE (1)
+    WHERE e.words @@ asked.whole
+), found AS MATERIALIZED (
+    SELECT {columns} FROM asked CROSS JOIN features_explanation e
+    WHERE (SELECT n FROM seen) < {common} AND e.words @@ asked.whole AND ({among}) IS TRUE
+    UNION ALL
+    SELECT {columns} FROM asked CROSS JOIN features_explanation e
+    WHERE (SELECT n FROM seen) >= {common} AND (e.words @@ asked.whole) IS TRUE AND {among}
+)"""
+# Of features that other chips have found.
 _CHOSEN = """
-SELECT {columns}
-FROM features_explanation e
-JOIN features_feature f ON f.dictionary_id = e.dictionary_id AND f."index" = e."index"
-JOIN features_dictionary d ON d.id = e.dictionary_id
-WHERE e.dictionary_id = ANY(%s::int[]) AND f.dictionary_id = ANY(%s::int[]) AND {match} AND {clauses}
-LIMIT {limit}
-"""
+found AS MATERIALIZED (
+    SELECT {columns}
+    FROM asked CROSS JOIN unnest(%s::int[], %s::int[]) chosen(dictionary_id, "index")
+    JOIN features_explanation e ON e.dictionary_id = chosen.dictionary_id AND e."index" = chosen."index"
+    WHERE (e.words @@ asked.whole) IS TRUE
+)"""
 _RANKED = """
 hits AS (
     SELECT e.*, (e.text ~ '[,;(]')::int AS is_list, length(e.text) AS length, CASE
@@ -101,40 +114,40 @@ def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> Found:
 
     People's come before methods'; then those that are the phrases, begin with the first, begin with a longer form of
     it; then those that say one thing, without a list or a remark in brackets; then the shorter, those with more votes.
-    Of phrases that are in very many explanations those are read that come first in this order, until CANDIDATES are
-    found: what is shown is exact, only the number is a lower bound. Where chips ask something of the features too, any
-    CANDIDATES of a model's explanations are ranked.
+    Of phrases that are in very many explanations those are read that come first in this order, until CANDIDATES
+    are found: what is shown is exact, only the number is a lower bound. Of dictionaries with few features, and
+    of features that other chips have found, all are ranked; of more than CHOSEN such features the surest.
     """
     if not chips.scope:
         return Found(why={})
-    phrases = list(dict.fromkeys(phrases))
-    candidates, params = _chosen(chips, phrases) if chips.on_features else _best(chips)
+    phrases, most = list(dict.fromkeys(phrases)), math.inf
+    if chips.among is not None:
+        chosen = chips.among[:CHOSEN]
+        candidates = _CHOSEN.format(columns=_COLUMNS)
+        params = [array_of((chosen >> 32).tolist()), array_of((chosen & 0xFFFFFFFF).tolist())]
+    elif chips.is_restricted and sum(dictionary.n_features for dictionary in chips.scope.values()) <= NARROW:
+        candidates, params = _within(_NARROW, chips)
+        params = [*params, *params]
+    else:
+        most = CANDIDATES
+        candidates, params = _within(_BEST, chips, limit=most)
+        params = [*params, *params, _TIERS, *params]
     with connection.cursor() as cursor:
         cursor.execute(f"WITH {_ASKED}, {candidates}, {_RANKED}", [phrases, *params, limit])
         rows = cursor.fetchall()
+    is_cut = chips.among is not None and len(chips.among) > CHOSEN
     return Found(
         why={
             (dictionary, index): f"{author or method}: {text}" for dictionary, index, text, author, method, *_ in rows
         },
         total=rows[0][-2] if rows else 0,
-        capped=bool(rows) and rows[0][-1] >= CANDIDATES,
+        capped=bool(rows) and (is_cut or rows[0][-1] >= most),
     )
 
 
-def _best(chips: Chips) -> tuple[str, list[Any]]:
+def _within(template: str, chips: Chips, **values: int) -> tuple[str, list[str]]:
+    """Return a statement among the explanations of the scope, and the parameters of each condition that says so."""
     among, params = "TRUE", []
     if chips.is_restricted:
         among, params = "e.dictionary_id = ANY(%s::int[])", [array_of(chips.scope)]
-    sql = _BEST.format(columns=_COLUMNS, among=among, sample=SAMPLE, common=COMMON, limit=CANDIDATES)
-    return sql, [*params, *params, _TIERS, *params]
-
-
-def _chosen(chips: Chips, phrases: Sequence[str]) -> tuple[str, list[Any]]:
-    match = " AND ".join("e.words @@ facet_prose_query(%s)" for _ in phrases)
-    branches, params = [], []
-    for model, dictionaries in chips.models().items():
-        clauses, chip_params = chips.clauses(model, labels=False)
-        branches.append(f"({_CHOSEN.format(columns=_COLUMNS, match=match, clauses=clauses, limit=CANDIDATES)})")
-        listed = array_of(dictionaries)
-        params += [listed, listed, *phrases, *chip_params]
-    return f"found AS ({' UNION ALL '.join(branches)})", params
+    return template.format(columns=_COLUMNS, among=among, sample=SAMPLE, common=COMMON, **values), params

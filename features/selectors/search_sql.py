@@ -1,7 +1,7 @@
-"""The queries of search that find features: each is one statement, whatever the number of models and dictionaries.
+"""What the legs of search share: the chips that every hit must satisfy, and the statements that ask for them.
 
-Token ids mean different things in different models, so a statement has one branch per model. Every branch names its
-dictionaries, so that Postgres prunes to their partitions.
+Token ids mean different things in different models. A statement over partitions has a branch for each dictionary, so
+that Postgres plans with its partition and no other.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+import numpy as np
 from django.db import connection
 
 from features.models import Dictionary, VocabularyToken
 from features.search import Query
-from features.selectors.feature_rows import Address, TokenTexts
+from features.selectors.feature_rows import Address, TokenTexts, array_of
 from features.words import fold
 
-# Features, or explanations, that are ranked and counted where there are very many.
+# Explanations that are ranked where very many match; hits of a kind that are asked what only their rows can tell.
 CANDIDATES = 1000
 MAX_COUNTED = 10_000
 TokenIds = Mapping[str, Mapping[int, list[int]]]
@@ -47,93 +49,88 @@ class Found:
     total: int = 0
     capped: bool = False
 
+    def satisfied(self, kept: Collection[Address], limit: int) -> Found:
+        """Return the first of those that are kept; only what is told why was asked."""
+        why = {address: said for address, said in self.why.items() if address in kept}
+        shown = dict(islice(why.items(), limit))
+        return Found(why=shown, total=len(why), capped=self.capped or self.total > len(self.why))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chips:
-    """What every hit must satisfy: the chips of the query. `contexts` is None without a `ctx:` chip.
+    """What every hit must satisfy: the chips of the query.
 
-    `is_restricted` tells whether there are dictionaries outside the scope.
+    `among` are the addresses (search_postings.address_of) of the features that satisfy each of the chips `tok:`,
+    `promotes:` and `ctx:`, the surest first; None without such a chip. `is_restricted` tells whether there are
+    dictionaries outside the scope.
     """
 
     query: Query
     scope: Mapping[int, Dictionary]
-    token_ids: TokenIds
     token_texts: TokenTexts
-    contexts: Sequence[FoundContext] | None
+    among: np.ndarray | None
     is_restricted: bool
 
-    def models(self) -> dict[int, list[int]]:
-        """Return `{model id: dictionary ids}` of the scope."""
-        models: dict[int, list[int]] = {}
-        for dictionary in self.scope.values():
-            models.setdefault(dictionary.model_id, []).append(dictionary.id)
-        return models
-
-    def clauses(
-        self, model: int, *, labels: bool = True, contexts: bool = True, density: bool = True
-    ) -> tuple[str, list[Any]]:
-        """Return conditions on `f`, a feature, and `d`, its dictionary, with their parameters."""
-        clauses, params = [], []
-        for terms, column in ((self.query.tokens, "peak_token_ids"), (self.query.promotes, "promoted_ids")):
-            for term in terms:
-                clauses.append(f"f.{column} && %s::int[]")
-                params.append(self.token_ids.get(term, {}).get(model, []))
-        if labels:
-            for label in self.query.labels:
-                clauses.append(
-                    "EXISTS (SELECT 1 FROM features_explanation own WHERE own.dictionary_id = f.dictionary_id"
-                    ' AND own."index" = f."index" AND own.words @@ facet_prose_query(%s))'
-                )
-                params.append(label)
-        for word in self.query.excluded:
-            clauses.append(
-                "NOT EXISTS (SELECT 1 FROM features_explanation other WHERE other.dictionary_id = f.dictionary_id"
-                ' AND other."index" = f."index" AND other.words @@ facet_prose_query(%s))'
-            )
-            params.append(word)
-        for bound, sign in ((self.query.density_low, ">="), (self.query.density_high, "<=")):
-            if bound is not None and density:
-                clauses.append(f"f.firing_count {sign} %s * (d.stats->>'n_tokens')::float8")
-                params.append(bound)
-        if contexts and self.contexts is not None:
-            inside, ordinals = examples_in(self.contexts)
-            clauses.append(
-                '(f.dictionary_id, f."index") IN'
-                f' (SELECT x.dictionary_id, x."index" FROM features_example x WHERE {inside})'
-            )
-            params.extend(ordinals)
-        return " AND ".join(clauses) or "TRUE", params
+    @property
+    def ask_explained(self) -> bool:
+        """Tell whether a chip asks for what the explanations that were found do not say of their features."""
+        return bool(self.query.excluded or self.query.has_density)
 
     @property
-    def ask_more(self) -> bool:
-        """Tell whether a chip other than `ctx:` asks for something of features."""
-        query = self.query
-        return bool(query.labels or query.tokens or query.promotes or query.has_density)
+    def ask_others(self) -> bool:
+        """Tell the same of the postings that were found."""
+        return bool(self.ask_explained or self.query.labels)
 
-    @property
-    def ask_more_than_terms(self) -> bool:
-        """Tell whether what was found by the tokens of one chip, or of free words, has to satisfy anything else."""
-        query = self.query
-        n_chips = len(query.labels) + len(query.tokens) + len(query.promotes) + len(query.excluded) + query.has_density
-        return n_chips > (not query.words) or self.contexts is not None
+    def bounds(self, dictionary: Dictionary) -> list[tuple[str, int]] | None:
+        """Return the comparisons of firings that the density asks for; None where nothing can satisfy them."""
+        wanted = ((">=", math.ceil, self.query.density_low), ("<=", math.floor, self.query.density_high))
+        n_tokens = dictionary.stats.get("n_tokens")
+        if not n_tokens:
+            return None if self.query.has_density else []
+        return [(sign, whole(min(bound, 1.0) * n_tokens)) for sign, whole, bound in wanted if bound is not None]
 
-    @property
-    def on_features(self) -> bool:
-        """Tell whether a chip other than `label:` says anything about features."""
-        query = self.query
-        return bool(query.tokens or query.promotes or query.has_density or query.excluded or self.contexts is not None)
+    def said(self) -> tuple[str, list[str]]:
+        """Return the conditions on explanations of `f`, a feature, with their parameters."""
+        own = (
+            "EXISTS (SELECT FROM features_explanation e WHERE e.dictionary_id = f.dictionary_id"
+            ' AND e."index" = f."index" AND e.words @@ facet_prose_query(%s))'
+        )
+        labels, excluded = self.query.labels, self.query.excluded
+        clauses = [own] * len(labels) + [f"NOT {own}"] * len(excluded)
+        return " AND ".join(clauses) or "TRUE", [*labels, *excluded]
 
 
-def examples_in(contexts: Sequence[FoundContext]) -> tuple[str, list[Any]]:
-    """Return the condition on `x`, the examples of a feature with a top one in one of the contexts, and parameters."""
-    ordinals: dict[tuple[int, ...], list[int]] = {}
-    for context in contexts:
-        ordinals.setdefault(context.dictionaries, []).append(context.ordinal)
-    clauses, params = [], []
-    for dictionaries, inside in ordinals.items():
-        clauses.append("(x.dictionary_id = ANY(%s) AND x.top_contexts && %s::int[])")
-        params.extend([list(dictionaries), inside])
-    return f"({' OR '.join(clauses) or 'FALSE'})", params
+def satisfying(chips: Chips, addresses: Iterable[Address]) -> set[Address]:
+    """Return the features that satisfy the chips `label:`, `density:` and those after a dash. At most one query."""
+    addresses = set(addresses)
+    if not addresses:
+        return addresses
+    indices: dict[int, list[int]] = {}
+    for dictionary, index in addresses:
+        indices.setdefault(dictionary, []).append(index)
+    said, said_params = chips.said()
+    if not chips.query.has_density:
+        pairs = [array_of(dictionary for dictionary, _ in addresses), array_of(index for _, index in addresses)]
+        sql = f'SELECT * FROM unnest(%s::int[], %s::int[]) f(dictionary_id, "index") WHERE {said}'
+        return _addresses(sql, [*pairs, *said_params])
+    branches, params = [], []
+    for dictionary, wanted in indices.items():
+        bounds = chips.bounds(chips.scope[dictionary])
+        if bounds is None:
+            continue
+        within = " AND ".join(f"f.firing_count {sign} {firings:d}" for sign, firings in bounds)
+        branches.append(f"""
+            SELECT f.dictionary_id, f."index" FROM features_feature f
+            WHERE f.dictionary_id = %s AND f."index" = ANY(%s::int[]) AND {within} AND {said}
+        """)
+        params += [dictionary, array_of(wanted), *said_params]
+    return _addresses(" UNION ALL ".join(branches), params) if branches else set()
+
+
+def _addresses(sql: str, params: Sequence[Any]) -> set[Address]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return set(cursor.fetchall())
 
 
 def tokens_of_terms(dictionaries: Iterable[Dictionary], terms: Collection[str]) -> tuple[TokenIds, TokenTexts]:
@@ -161,24 +158,20 @@ def by_density(chips: Chips, limit: int) -> Found:
     Every dictionary gives its own most frequent ones, from the index of firings; they are counted up to MAX_COUNTED.
     """
     branches, counted, params, counted_params = [], [], [], []
+    said, said_params = chips.said()
     for dictionary in chips.scope.values():
-        n_tokens = dictionary.stats.get("n_tokens")
-        if not n_tokens:
+        n_tokens, bounds = dictionary.stats.get("n_tokens"), chips.bounds(dictionary)
+        if not n_tokens or bounds is None:
             continue
-        clauses, chip_params = chips.clauses(dictionary.model_id, density=False)
-        low, high = chips.query.density_low, chips.query.density_high
-        for bound, sign in ((low, ">="), (high, "<=")):
-            if bound is not None:
-                clauses += f" AND f.firing_count {sign} %s"
-                chip_params.append((math.ceil if sign == ">=" else math.floor)(min(bound, 1.0) * n_tokens))
-        rows = f"FROM features_feature f WHERE f.dictionary_id = %s AND {clauses}"
+        within = "".join(f" AND f.firing_count {sign} {firings:d}" for sign, firings in bounds)
+        rows = f"FROM features_feature f WHERE f.dictionary_id = %s{within} AND {said}"
         branches.append(f"""
             (SELECT f.dictionary_id, f."index", f.firing_count / %s::float8 AS density {rows}
              ORDER BY f.firing_count DESC, f."index" LIMIT {limit:d})
         """)
-        params.extend([n_tokens, dictionary.id, *chip_params])
+        params += [n_tokens, dictionary.id, *said_params]
         counted.append(f"SELECT 1 {rows}")
-        counted_params.extend([dictionary.id, *chip_params])
+        counted_params += [dictionary.id, *said_params]
     if not branches:
         return Found(why={})
     sql = f"""

@@ -104,7 +104,7 @@ def source_page(model: str, source: str, filters: SourceFilters | None = None) -
     shares = None
     if filters.token:
         tokens = tokens_like(dictionary.model_id, filters.token)
-        shares = postings.features_of(postings.KIND_PEAK, dictionary.id, tokens)
+        shares = postings.features_peaking(dictionary.id, tokens)
     listed, number, total = _listed(dictionary, filters, shares)
     rows = rows_of(dictionary, listed)
     if shares is not None:

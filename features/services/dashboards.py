@@ -142,7 +142,7 @@ def _swap(
         row.tokenization, row.built_at, row.stats = tokenization, now, dict(stats[row.pk]) | kept
         row.save(update_fields=["tokenization", "built_at", "stats"])
     for row in rows:
-        postings.replace(partitions.features_of(row.pk))
+        postings.replace(row.pk)
     # Last, because from here on readers wait.
     with partitions.short_locks():
         for row in rows:

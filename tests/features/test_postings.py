@@ -3,58 +3,96 @@
 import numpy as np
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from features import postings, selectors
-from features.models import Feature, TokenPosting
-from features.postings import BLOCK, KIND_PEAK, KIND_PROMOTED, Postings
+from features.models import Example, Feature, Posting
+from features.packed_examples import unpack
+from features.postings import CONTEXT, KINDS, PEAK, PROMOTED, Row
 from features.results import SourceFilters
+from inference.dashboards.results import TOP
 
 SOURCE = "1-res-topk"
 
 
-@pytest.mark.parametrize("kind", [KIND_PEAK, KIND_PROMOTED])
+@pytest.mark.parametrize("kind", KINDS, ids=["peak", "promoted", "context"])
 @pytest.mark.parametrize("largest", [3, (1 << 16) - 1, 1 << 16])
 def test_what_is_packed_is_unpacked(kind, largest):
     rng = np.random.default_rng(largest)
-    token_p = np.sort(rng.integers(5 * BLOCK, 6 * BLOCK, 40))
-    index_p = rng.integers(0, largest, 40)
-    index_p[7] = largest
-    value_p = rng.uniform(0, 1, 40).astype(np.float16).astype(np.float64)
-    count_p = rng.integers(0, 1 << 31, 40) * (kind == KIND_PEAK)
-    whole = Postings(token_p=token_p, index_p=index_p, value_p=value_p, count_p=count_p)
-    packed = postings.pack(kind, 5, whole)
-    for wanted in (range(5 * BLOCK, 6 * BLOCK), [int(token_p[0])], []):
-        found = postings.unpack(kind, 5, packed, list(wanted))
-        here_p = np.isin(token_p, list(wanted))
-        for name in ("token_p", "index_p", "value_p", "count_p"):
-            np.testing.assert_array_equal(getattr(found, name), getattr(whole, name)[here_p])
+    first = 5 * kind.block
+    whole = np.zeros(80, dtype=kind.dtype)
+    whole["dictionary"] = 9
+    whole["key"] = rng.integers(first, first + 2 * kind.block, 80)
+    whole["index"] = rng.integers(0, largest, 80)
+    whole["index"][7] = largest
+    for name, number in kind.fields:
+        whole[name] = rng.integers(0, 200, 80).astype(number)
+    whole = whole[np.lexsort((whole["index"], whole["key"]))]
+    rows = [Row(9, block, packed) for block, packed in postings.pack(kind, whole)]
+    assert [row.block for row in rows] == [5, 6]
+    for wanted in (range(first, first + 2 * kind.block), [int(whole["key"][0])], []):
+        found = postings.unpack(kind, rows, [wanted, wanted])
+        np.testing.assert_array_equal(np.sort(found), np.sort(whole[np.isin(whole["key"], list(wanted))]))
 
 
-@pytest.mark.parametrize("packed", [b"", b"\x03", b"\x02" + bytes(2 * BLOCK) + b"x"])
+@pytest.mark.parametrize("packed", [b"", b"\x03", b"\x02", b"\x02" + bytes(2 * PEAK.block) + b"x"])
 def test_bytes_that_are_no_block_are_refused(packed):
     with pytest.raises(ValueError, match="block of"):
-        postings.unpack(KIND_PEAK, 0, packed, [1])
+        postings.unpack(PEAK, [Row(1, 0, packed)], [[1]])
 
 
 def test_postings_hold_what_the_features_hold(world):
     row = world.dictionaries[SOURCE]
-    columns = {KIND_PEAK: ("peak_token_ids", "peak_token_shares"), KIND_PROMOTED: ("promoted_ids", "promoted_values")}
+    columns = {
+        PEAK: ("peak_token_ids", "peak_token_shares", "peak_token_counts"),
+        PROMOTED: ("promoted_ids", "promoted_values"),
+    }
     for kind, names in columns.items():
-        stored: dict[int, dict[int, float]] = {}
-        for index, tokens, values in Feature.objects.of(row.pk).values_list("index", *names):
-            for token, value in zip(tokens, values, strict=True):
-                stored.setdefault(token, {})[index] = value
+        stored: dict[int, dict[int, list[float]]] = {}
+        for index, tokens, *values in Feature.objects.of(row.pk).values_list("index", *names):
+            for token, *of_token in zip(tokens, *values, strict=True):
+                stored.setdefault(token, {})[index] = of_token
         assert stored
         for token, features in stored.items():
-            assert postings.features_of(kind, row.pk, [token]) == pytest.approx(features, rel=2e-3, abs=1e-3)
-        assert TokenPosting.objects.filter(dictionary=row, kind=kind).count() == len({t // BLOCK for t in stored})
+            found = postings.read(kind, [([row.pk], [token])])
+            assert set(found["dictionary"].tolist()) == {row.pk} and set(found["key"].tolist()) == {token}
+            held = {hit["index"]: [hit[name] for name, _ in kind.fields] for hit in found}
+            assert held.keys() == features.keys()
+            for index, values in features.items():
+                assert held[index] == pytest.approx(values, rel=2e-3, abs=1e-3)
+        n_blocks = len({token // kind.block for token in stored})
+        assert Posting.objects.filter(dictionary=row, kind=kind.number).count() == n_blocks
+        assert len(postings.read(kind, [([row.pk], [])])) == 0
+
+
+def test_postings_hold_the_top_examples(world):
+    row = world.dictionaries[SOURCE]
+    held = {
+        (example.context, index): (example.rank, example.peak_position)
+        for index, top, packed in Example.objects.filter(dictionary=row).values_list("index", "top_contexts", "packed")
+        for example in unpack(top, packed)
+        if example.group == TOP
+    }
+    ordinals = {context for context, _ in held}
+    found = postings.read(CONTEXT, [([row.pk], ordinals)])
+    assert {(hit["key"], hit["index"]): (hit["rank"], hit["position"]) for hit in found} == held
+    one = min(ordinals)
+    only = postings.read(CONTEXT, [([row.pk], [one])])
+    assert set(only["index"].tolist()) == {index for context, index in held if context == one}
+
+
+def test_a_list_by_token_has_the_sum_of_a_features_shares(world):
+    row = world.dictionaries[SOURCE]
+    feature = Feature.objects.of(row.pk).filter(peak_token_ids__len__gt=1).first()
+    tokens, shares = feature.peak_token_ids[:2], feature.peak_token_shares[:2]
+    assert postings.features_peaking(row.pk, tokens)[feature.index] == pytest.approx(min(1.0, sum(shares)), abs=2e-3)
 
 
 def test_postings_go_with_their_dictionary(world):
     row = world.dictionaries[SOURCE]
-    others = TokenPosting.objects.exclude(dictionary=row).count()
+    others = Posting.objects.exclude(dictionary=row).count()
     postings.remove(row.pk)
-    assert TokenPosting.objects.count() == others > 0
+    assert Posting.objects.count() == others > 0
 
 
 def test_a_list_by_token_is_ordered_by_the_share_on_it(world):
@@ -70,11 +108,13 @@ def test_a_list_by_token_is_ordered_by_the_share_on_it(world):
     assert selectors.source_page("tiny", SOURCE, SourceFilters(token="no such token")).features.total == 0
 
 
-def test_a_search_by_token_reads_no_partition_of_features(world):
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "EXPLAIN SELECT packed FROM features_tokenposting WHERE kind = 0 AND block = ANY('{1,2}') AND"
-            " dictionary_id = ANY('{1,2,3}')"
-        )
-        plan = "\n".join(line for (line,) in cursor.fetchall())
-    assert "features_tokenposting" in plan and "features_feature" not in plan
+@pytest.mark.parametrize("query", ["tok:self", "promotes:self", "ctx:self", "tok:self ctx:self"])
+def test_what_is_found_by_postings_reads_no_partition(world, query):
+    with CaptureQueriesContext(connection) as queries:
+        found = selectors.search(query)
+    statements = [query["sql"] for query in queries]
+    assert found.peak_tokens or found.promoted_tokens or found.contexts
+    assert any("features_posting" in statement for statement in statements)
+    # Only what is shown is read of the features.
+    assert [statement for statement in statements if "features_example" in statement] == []
+    assert len([statement for statement in statements if "features_feature " in statement]) == 1

@@ -6,8 +6,9 @@ import pytest
 from django.db import connection
 
 from features import selectors
-from features.models import Explanation
+from features.models import Explanation, Feature
 from features.selectors import search_explanations
+from features.selectors.sources import tokens_like
 
 SOURCE = "1-res-topk"
 _EXACT = """
@@ -25,7 +26,10 @@ ORDER BY author_id IS NULL, place, text ~ '[,;(]', length(text), votes DESC, dic
 """
 
 
-@pytest.fixture(params=["a sample says so", "more are found"])
+TIERS = ("a sample says so", "more are found")
+
+
+@pytest.fixture(params=[*TIERS, "of few features, common", "of few features, rare"])
 def said(request, world, user, monkeypatch):
     """Some hundred explanations of few words, one a feature of a large dictionary, some by people, some voted for.
 
@@ -46,8 +50,12 @@ def said(request, world, user, monkeypatch):
         )
         for index in range(400)
     )
-    monkeypatch.setattr(search_explanations, "COMMON", 0 if request.param == "a sample says so" else 1000)
+    is_common = request.param in ("a sample says so", "of few features, common")
+    monkeypatch.setattr(search_explanations, "COMMON", 0 if is_common else 1000)
+    if request.param in TIERS:
+        monkeypatch.setattr(search_explanations, "NARROW", 0)
     monkeypatch.setattr(search_explanations, "CANDIDATES", 30)
+    return row
 
 
 @pytest.mark.parametrize(
@@ -63,6 +71,7 @@ def test_what_is_shown_is_the_best_of_all(said, phrases):
     assert len(best) == 10 and found == best
 
 
+@pytest.mark.parametrize("said", TIERS, indirect=True)
 def test_a_word_in_very_many_is_counted_up_to_a_bound(said):
     totals = selectors.search("label:class", source=SOURCE).totals
     assert totals.capped == ("explanations",) and totals.explanations == 30
@@ -73,6 +82,30 @@ def test_what_few_say_is_ranked_whole(said, monkeypatch):
     everything = Explanation.objects.mentioning("classic")
     results = selectors.search("label:classic", source=SOURCE, limit=100)
     assert results.totals.explanations == everything.count() < 400 and results.totals.capped == ()
+
+
+@pytest.mark.parametrize("said", TIERS[:1], indirect=True)
+def test_with_chips_the_best_that_satisfy_them_are_shown(said):
+    of_feature = {row.index: row for row in Feature.objects.of(said.pk)}
+    loops = of_feature.keys() & set(Explanation.objects.mentioning("loop").values_list("index", flat=True))
+    [token, *_] = of_feature[min(index for index in loops if of_feature[index].peak_token_ids)].peak_token_ids
+    text = said.model.tokens.get(token_id=token).folded
+    alike = set(tokens_like(said.model_id, text))
+    found = selectors.search(f'label:loop tok:"{text}"', source=SOURCE, limit=100)
+    assert {row.index for row in found.explanations} == {
+        index for index in loops if alike & set(of_feature[index].peak_token_ids)
+    }
+    assert found.totals.explanations == len(found.explanations) > 0
+    n_tokens = said.stats["n_tokens"]
+    expected = [
+        row.index
+        for row in selectors.search("label:loop", source=SOURCE, limit=100).explanations
+        if row.index in of_feature
+        and of_feature[row.index].firing_count >= 0.01 * n_tokens
+        and "python" not in row.matched.lower()
+    ]
+    often = selectors.search("label:loop density:>1% -python", source=SOURCE, limit=100).explanations
+    assert expected and [row.index for row in often][: len(expected)] == expected
 
 
 def test_what_has_no_word_finds_nothing(said):

@@ -1,4 +1,4 @@
-"""Numbers as pages write them: three significant figures, units, and what stands for a missing one."""
+"""Numbers as pages write them: three significant figures, units, a true minus, and what stands for a missing one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ def figure(value: float | None) -> str:
         return "–"
     if value == 0:
         return "0"
-    size = abs(value)
-    if size >= 1000:
+    if value < 0:
+        return f"−{figure(-value)}"
+    if value >= 1000:
         return f"{value:,.0f}"
-    if size < 1e-4:
+    if value < 1e-4:
         return f"{value:.2e}".replace("e-0", "e-")
     digits = f"{value:#.3g}"
     return digits.rstrip(".") if "e" not in digits else f"{value:.3g}"
@@ -20,7 +21,7 @@ def figure(value: float | None) -> str:
 
 def signed(value: float) -> str:
     """Format like `figure`, with a sign."""
-    return f"{'+' if value > 0 else '−' if value < 0 else ''}{figure(abs(value))}"
+    return f"{'+' if value > 0 else ''}{figure(value)}"
 
 
 def percent(share: float | None) -> str:
@@ -29,11 +30,12 @@ def percent(share: float | None) -> str:
         return "–"
     if share == 0:
         return "0 %"
+    if share < 0:
+        return f"−{percent(-share)}"
     scaled = share * 100
-    size = abs(scaled)
-    if size < 0.001:
+    if scaled < 0.001:
         return f"{scaled:.1e} %".replace("e-0", "e-")
-    return f"{scaled:.3g} %" if size < 99.95 else f"{scaled:,.4g} %" if size < 1000 else f"{scaled:,.0f} %"
+    return f"{scaled:.3g} %" if scaled < 99.95 else f"{scaled:,.4g} %" if scaled < 1000 else f"{scaled:,.0f} %"
 
 
 def compact(count: float | None) -> str:

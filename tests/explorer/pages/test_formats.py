@@ -18,7 +18,7 @@ from explorer.templatetags import facet
         (3.14159, "3.14"),
         (2.0, "2.00"),
         (0.000012, "1.20e-5"),
-        (-0.5, "-0.500"),
+        (-0.5, "−0.500"),
     ],
 )
 def test_figures_have_three_digits(value, text):
@@ -33,7 +33,7 @@ def test_figures_have_three_digits(value, text):
         (0.5, "50 %"),
         (0.9997, "99.97 %"),
         (0.0000001, "1.0e-5 %"),
-        (-5.658, "-565.8 %"),
+        (-5.658, "−565.8 %"),
         (0.00421, "0.421 %"),
     ],
 )

@@ -9,7 +9,6 @@ there is enough would come after. All that matches rarer ones is read and ranked
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from django.db import connection
@@ -17,11 +16,14 @@ from django.db import connection
 from features.selectors.feature_rows import array_of
 from features.selectors.search_sql import CANDIDATES, Chips, Found
 
-# As many explanations in a sample of the table's pages, given in percent, are enough to be read tier by tier. Whether
-# they are changes how long a search takes, not what it finds.
-SAMPLE, COMMON = 0.5, 10
+# As many explanations in a sample of the table's pages, given in percent, are enough to be read tier by tier: those of
+# one word sooner than those of several, of which a tier tells less. Whether they are changes how long a search takes,
+# and how far it counts, not what it finds.
+SAMPLE, COMMON, COMMON_TOGETHER = 0.5, 10, 40
+# Explanations that are ranked whole, whatever the sample says.
+MANY = 20_000
 # So many features are few enough to read all their explanations; and so many, found by other chips, to look them up.
-NARROW, CHOSEN = 50_000, 5_000
+NARROW, CHOSEN = 20_000, 5_000
 # The tiers, the best first: people's, whatever their length, then those of methods by length.
 _TIERS = [f"a{is_list}00" for is_list in (0, 1)] + [f"b{is_list}{n:02x}" for is_list in (0, 1) for n in range(48)]
 _COLUMNS = 'e.id, e.dictionary_id, e."index", e.text, e.author_id, e.method, e.votes'
@@ -31,6 +33,7 @@ _COLUMNS = 'e.id, e.dictionary_id, e."index", e.text, e.author_id, e.method, e.v
 _ASKED = """
 asked AS MATERIALIZED (
     SELECT whole, words, first, n > 1 OR whole::text ~ '<' AS is_more,
+           CASE WHEN n > 1 OR whole::text ~ '<' THEN {together} ELSE {common} END AS common,
            quote_literal('^@' || split_part(first, ' ', 1)) AS start,
            regexp_replace(regexp_replace(whole::text, '<->|<[0-9]+>', '&', 'g'),
                           '''([^'']+)''', '''@\\1''', 'g') AS anywhere
@@ -49,9 +52,9 @@ seen AS MATERIALIZED (
     WHERE e.words @@ asked.whole AND {among}
 ), matching AS MATERIALIZED (
     SELECT {columns} FROM asked CROSS JOIN features_explanation e
-    WHERE (SELECT n FROM seen) < {common} AND e.words @@ asked.whole AND {among}
+    WHERE (SELECT n FROM seen) < asked.common AND e.words @@ asked.whole AND {among}
 ), few AS MATERIALIZED (
-    SELECT * FROM matching LIMIT {limit}
+    SELECT * FROM matching LIMIT {many}
 ), tiers AS (
     SELECT replace(kind.pattern, '@', tier.code)::tsquery AS wanted
     FROM asked CROSS JOIN unnest(%s::text[]) WITH ORDINALITY tier(code, place) CROSS JOIN LATERAL (VALUES
@@ -65,7 +68,7 @@ seen AS MATERIALIZED (
             AND (NOT asked.is_more OR e.words @@ asked.whole) AND ({among}) IS TRUE
         ORDER BY length(e.text), e.votes DESC, e.dictionary_id, e."index" LIMIT {limit}
     ) found
-    WHERE (SELECT n FROM seen) >= {common} OR (SELECT count(*) FROM few) >= {limit} LIMIT {limit}
+    WHERE (SELECT n FROM seen) >= asked.common OR (SELECT count(*) FROM few) >= {many} LIMIT {limit}
 ), found AS (
     SELECT * FROM best UNION ALL SELECT * FROM few WHERE NOT EXISTS (SELECT FROM best)
 )"""
@@ -76,10 +79,10 @@ seen AS MATERIALIZED (
     WHERE e.words @@ asked.whole
 ), found AS MATERIALIZED (
     SELECT {columns} FROM asked CROSS JOIN features_explanation e
-    WHERE (SELECT n FROM seen) < {common} AND e.words @@ asked.whole AND ({among}) IS TRUE
+    WHERE (SELECT n FROM seen) < asked.common AND e.words @@ asked.whole AND ({among}) IS TRUE
     UNION ALL
     SELECT {columns} FROM asked CROSS JOIN features_explanation e
-    WHERE (SELECT n FROM seen) >= {common} AND (e.words @@ asked.whole) IS TRUE AND {among}
+    WHERE (SELECT n FROM seen) >= asked.common AND (e.words @@ asked.whole) IS TRUE AND {among}
 )"""
 # Of features that other chips have found.
 _CHOSEN = """
@@ -102,7 +105,7 @@ hits AS (
                                  ORDER BY author_id IS NULL, place, is_list, length, votes DESC, id) AS nth
     FROM hits
 )
-SELECT e.dictionary_id, e."index", e.text, a.username, e.method, count(*) OVER (), (SELECT count(*) FROM hits)
+SELECT e.dictionary_id, e."index", e.text, a.username, e.method, count(*) OVER (), {capped}
 FROM ranked e LEFT JOIN auth_user a ON a.id = e.author_id WHERE e.nth = 1
 ORDER BY e.author_id IS NULL, e.place, e.is_list, e.length, e.votes DESC, e.dictionary_id, e."index"
 LIMIT %s
@@ -120,28 +123,29 @@ def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> Found:
     """
     if not chips.scope:
         return Found(why={})
-    phrases, most = list(dict.fromkeys(phrases)), math.inf
+    phrases, capped = list(dict.fromkeys(phrases)), "FALSE"
     if chips.among is not None:
         chosen = chips.among[:CHOSEN]
         candidates = _CHOSEN.format(columns=_COLUMNS)
         params = [array_of((chosen >> 32).tolist()), array_of((chosen & 0xFFFFFFFF).tolist())]
+        capped = str(len(chips.among) > CHOSEN)
     elif chips.is_restricted and sum(dictionary.n_features for dictionary in chips.scope.values()) <= NARROW:
         candidates, params = _within(_NARROW, chips)
         params = [*params, *params]
     else:
-        most = CANDIDATES
-        candidates, params = _within(_BEST, chips, limit=most)
+        candidates, params = _within(_BEST, chips, limit=CANDIDATES, many=MANY)
         params = [*params, *params, _TIERS, *params]
+        capped = f"(SELECT count(*) FROM best) >= {CANDIDATES}"
+    asked = _ASKED.format(common=COMMON, together=COMMON_TOGETHER)
     with connection.cursor() as cursor:
-        cursor.execute(f"WITH {_ASKED}, {candidates}, {_RANKED}", [phrases, *params, limit])
+        cursor.execute(f"WITH {asked}, {candidates}, {_RANKED.format(capped=capped)}", [phrases, *params, limit])
         rows = cursor.fetchall()
-    is_cut = chips.among is not None and len(chips.among) > CHOSEN
     return Found(
         why={
             (dictionary, index): f"{author or method}: {text}" for dictionary, index, text, author, method, *_ in rows
         },
         total=rows[0][-2] if rows else 0,
-        capped=bool(rows) and (is_cut or rows[0][-1] >= most),
+        capped=bool(rows) and rows[0][-1],
     )
 
 
@@ -150,4 +154,4 @@ def _within(template: str, chips: Chips, **values: int) -> tuple[str, list[str]]
     among, params = "TRUE", []
     if chips.is_restricted:
         among, params = "e.dictionary_id = ANY(%s::int[])", [array_of(chips.scope)]
-    return template.format(columns=_COLUMNS, among=among, sample=SAMPLE, common=COMMON, **values), params
+    return template.format(columns=_COLUMNS, among=among, sample=SAMPLE, **values), params

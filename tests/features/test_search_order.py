@@ -51,10 +51,12 @@ def said(request, world, user, monkeypatch):
         for index in range(400)
     )
     is_common = request.param in ("a sample says so", "of few features, common")
-    monkeypatch.setattr(search_explanations, "COMMON", 0 if is_common else 1000)
+    for bound in ("COMMON", "COMMON_TOGETHER"):
+        monkeypatch.setattr(search_explanations, bound, 0 if is_common else 1000)
     if request.param in TIERS:
         monkeypatch.setattr(search_explanations, "NARROW", 0)
-    monkeypatch.setattr(search_explanations, "CANDIDATES", 30)
+    for bound in ("CANDIDATES", "MANY"):
+        monkeypatch.setattr(search_explanations, bound, 30)
     return row
 
 
@@ -78,7 +80,8 @@ def test_a_word_in_very_many_is_counted_up_to_a_bound(said):
 
 
 def test_what_few_say_is_ranked_whole(said, monkeypatch):
-    monkeypatch.setattr(search_explanations, "CANDIDATES", 400)
+    for bound in ("CANDIDATES", "MANY"):
+        monkeypatch.setattr(search_explanations, bound, 400)
     everything = Explanation.objects.mentioning("classic")
     results = selectors.search("label:classic", source=SOURCE, limit=100)
     assert results.totals.explanations == everything.count() < 400 and results.totals.capped == ()

@@ -1,7 +1,7 @@
 """What one shard knows of one dictionary: sums that add up, and candidates for examples.
 
-Activations come in batches, in token order; when enough have gathered they are sorted by feature and reduced, on the
-device where they are. What leaves is the dictionary's part of a partial result, written by `write`.
+Activations come in batches, in token order; those that have gathered are sorted by feature and reduced, on the device
+where they are, while others gather. What leaves is the dictionary's part of a partial result, written by `write`.
 
 Suffixes: E events (one feature at one token), R runs (one feature in one context), F features, T tokens of the shard,
 O outputs.
@@ -27,6 +27,9 @@ from inference.packing import to_half
 from kernels.event_stats import EventStats, event_stats
 
 _EVENTS_AT_ONCE = 1_500_000
+
+# Features, values, how many fire at each token, and the tokens' places in the shard.
+Activated = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class ShardAccumulator:
@@ -62,8 +65,18 @@ class ShardAccumulator:
         self._masses = TokenMasses(n_features, d_vocab)
         self._next = TokenMasses(n_features, d_vocab)
         self._offered = Offered(n_features, selection)
-        self._waiting: list[tuple[Tensor, ...]] = []
+        self._waiting: list[Activated] = []
         self._n_waiting = 0
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether so many activations have gathered that they are worth reducing, and should not become more."""
+        return self._n_waiting >= _EVENTS_AT_ONCE
+
+    def take_gathered(self) -> list[Activated]:
+        """Return the activations that have gathered, which are then the caller's to reduce, in this order."""
+        waiting, self._waiting, self._n_waiting = self._waiting, [], 0
+        return waiting
 
     def add_activations(self, activations: SparseActivations, l0_t: np.ndarray, place_t: np.ndarray) -> None:
         """Take a batch of activations above zero at the shard's tokens `place_t`.
@@ -75,8 +88,6 @@ class ShardAccumulator:
         self._n_waiting += len(activations.values_n)
         self._l0 = added(self._l0, np.bincount(l0_t))
         self.sums["n_tokens"] += len(place_t)
-        if self._n_waiting >= _EVENTS_AT_ONCE:
-            self.reduce()
 
     def add_errors(
         self, squared_error: float, y_squared: float, y_sum_o: np.ndarray, relative_error_t: np.ndarray
@@ -95,12 +106,12 @@ class ShardAccumulator:
         """Keep candidates for silent examples at random."""
         self._offered.add("random", **columns)
 
-    def reduce(self) -> None:
-        """Reduce the activations that have gathered."""
-        if not self._waiting:
+    def reduce(self, waiting: list[Activated]) -> None:
+        """Reduce activations that had gathered; others may be added meanwhile, but not reduced."""
+        if not waiting:
             return
-        feature_e, value_e, firing_t, place_t = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
-        self._waiting, self._n_waiting = [], 0
+        feature_e, value_e, firing_t, place_t = (torch.cat(parts) for parts in zip(*waiting, strict=True))
+        waiting.clear()
         self._pairs.add(feature_e, firing_t)
         firings = Firings.from_tokens(feature_e, value_e, firing_t, place_t, self.n_features)
         del feature_e, value_e, firing_t, place_t
@@ -116,7 +127,7 @@ class ShardAccumulator:
 
     def write(self, writer: ColumnWriter, prefix: str) -> None:
         """Reduce what is left and write everything into a partial result, under names that begin with `prefix`."""
-        self.reduce()
+        self.reduce(self.take_gathered())
         for name, array in (self.sums | self._event_sums()).items():
             writer.array(prefix + name, array)
         writer.array(f"{prefix}l0_histogram", self._l0)

@@ -3,7 +3,8 @@
 Only text tokens reach a dictionary: BOS and padding are dropped before the encoder, so that no statistic can see them;
 encoders of sequences see a context's BOS, and what they say of it is dropped.
 On a CPU each core takes batches of its own, on one thread: cores that share every operation wait for each other at
-each, and the digits would depend on their number. What batches give is taken in their order.
+each, and the digits would depend on their number. What batches give is taken in their order, and what has gathered of
+it is reduced, in this order too, while the next batches are under way.
 
 Shape suffixes: B contexts of a batch, T positions, D width of a hook point, N tokens of a batch end to end, C contexts,
 F features, O output width, E activations above zero, S silent contexts of features.
@@ -28,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from inference.activations import capture
-from inference.dashboards.accumulators import ShardAccumulator
+from inference.dashboards.accumulators import Activated, ShardAccumulator
 from inference.dashboards.corpus import Cancelled
 from inference.dashboards.gathering import Stretch
 from inference.dictionaries.dictionary import Dictionary
@@ -111,13 +112,16 @@ class ShardEncoder:
         """Encode all contexts; tell `on_batch` how many are done. Raises Cancelled and ActivationsNotFinite."""
         starts = range(0, len(self.stretch), self.batch_contexts)
         batches = [range(start, min(start + self.batch_contexts, len(self.stretch))) for start in starts]
-        with _one_thread_each(self.model.device) as (pool, count):
+        with _one_thread_each(self.model.device) as (pool, count), _Reductions(count, self.clock) as reductions:
             for batch, steps in zip(batches, _in_order(pool, count, self._encode_batch, batches), strict=True):
                 for step in steps:
                     self._take(step, self.accumulators[step.source])
+                    reductions.follow(self.accumulators[step.source])
                 if should_stop():
                     raise Cancelled
                 on_batch(batch.stop)
+            for accumulator in self.accumulators.values():
+                reductions.begin(accumulator)
 
     def _encode_batch(self, batch: range) -> list[_Step]:
         ids_bt, inside_bt, place_bt = self._batch(batch)
@@ -285,6 +289,42 @@ class ShardEncoder:
         inside_bt = place_bt < stops[:, None]
         ids_bt = np.where(inside_bt, self.stretch.token_ids_t[np.where(inside_bt, place_bt, 0)], 0).astype(np.int64)
         return torch.from_numpy(ids_bt).to(self.model.device), inside_bt, place_bt
+
+
+class _Reductions:
+    """Reductions in threads of their own: one at a time of each dictionary, so that what waits stays bounded.
+
+    Leaving waits for all of them and raises what one raised.
+    """
+
+    def __init__(self, threads: int, clock: Clock) -> None:
+        self.clock = clock
+        self._pool = ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1))
+        self._running: dict[ShardAccumulator, Future] = {}
+
+    def __enter__(self) -> _Reductions:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            for reduction in self._running.values():
+                reduction.result()
+
+    def follow(self, accumulator: ShardAccumulator) -> None:
+        """Reduce what has gathered if it is enough."""
+        if accumulator.has_enough:
+            self.begin(accumulator)
+
+    def begin(self, accumulator: ShardAccumulator) -> None:
+        """Reduce what has gathered, after what had before."""
+        if accumulator in self._running:
+            self._running[accumulator].result()
+        self._running[accumulator] = self._pool.submit(self._reduce, accumulator, accumulator.take_gathered())
+
+    def _reduce(self, accumulator: ShardAccumulator, waiting: list[Activated]) -> None:
+        with self.clock.stage("reduce"):
+            accumulator.reduce(waiting)
 
 
 def _chosen(columns: dict[str, np.ndarray], admits: Callable[..., np.ndarray], *names: str) -> dict[str, np.ndarray]:

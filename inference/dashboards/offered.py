@@ -6,6 +6,8 @@ that what is held grows with what is kept of each feature and not with the text.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from inference.dashboards.columns import ColumnWriter
@@ -30,27 +32,34 @@ Columns = dict[str, np.ndarray]
 
 
 class Offered:
-    """Candidates of one dictionary: peaks with the activations of their contexts, and those of the other tables."""
+    """Candidates of one dictionary: peaks with the activations of their contexts, and those of the other tables.
+
+    Those of features that fire and those of silent ones may be added in two threads.
+    """
 
     def __init__(self, n_features: int, selection: Selection) -> None:
         self.n_features = n_features
         self.selection = selection
         self._parts: dict[str, list[Columns]] = {name: [] for name in (*_ROWS, "recorded")}
         self._n_bytes, self._most = 0, _LOOKED_THROUGH
+        self._lock = threading.Lock()
 
     def add_peaks(self, recorded: Columns, **columns: np.ndarray) -> None:
         """Take peaks, `length` of whose activations each are in `recorded`, end to end."""
-        self._parts["recorded"].append(recorded)
-        self._n_bytes += _size(recorded)
-        self.add("peaks", **columns)
+        self._add({"recorded": recorded, "peaks": columns})
 
     def add(self, table: str, **columns: np.ndarray) -> None:
         """Take candidates of a table."""
-        self._parts[table].append(columns)
-        self._n_bytes += _size(columns)
-        if self._n_bytes > self._most:
-            self._look_through()
-            self._most = max(_LOOKED_THROUGH, 2 * self._n_bytes)
+        self._add({table: columns})
+
+    def _add(self, tables: dict[str, Columns]) -> None:
+        with self._lock:
+            for table, columns in tables.items():
+                self._parts[table].append(columns)
+                self._n_bytes += _size(columns)
+            if self._n_bytes > self._most:
+                self._look_through()
+                self._most = max(_LOOKED_THROUGH, 2 * self._n_bytes)
 
     def write(self, writer: ColumnWriter, prefix: str) -> None:
         """Write the tables, and let what was held go."""

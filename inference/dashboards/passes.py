@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -315,9 +314,6 @@ class Pass:
             clock=self.clock,
         )
         encoder.encode(on_batch=on_batch, should_stop=should_stop)
-        with self.clock.stage("reduce"), ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as threads:
-            # Dictionaries do not share anything, and NumPy lets go of the interpreter for most of the work.
-            list(threads.map(ShardAccumulator.reduce, accumulators.values()))
         names = list(self.dictionaries)
         with self.clock.stage("write"):
             for source, accumulator in accumulators.items():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from inference.dashboards import budget, offered, pairs
+from inference.dashboards import accumulators, budget, masses, offered, pairs
 from inference.dashboards.columns import ColumnReader, ColumnWriter
 from inference.dashboards.examples import N_SILENT, Selection
+from inference.dashboards.partials import WorkFolderUnusable
 from tests.inference.dashboards.conftest import all_arrays
 
 
@@ -91,3 +94,26 @@ def test_a_corpus_is_tokenised_once(setting, tmp_path):
     changed = replace(setting, documents=setting.documents[1:])
     changed.run(tmp_path / "three", contexts_dir=tmp_path / "contexts", progress=seen.append)
     assert "read" in {moment.phase for moment in seen}
+
+
+def test_result_does_not_depend_on_what_is_reduced_while_other_batches_are_encoded(setting, tmp_path, monkeypatch):
+    monkeypatch.setattr(accumulators, "_EVENTS_AT_ONCE", 400)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            found.append(all_arrays(setting.run(tmp_path / str(number), batch_tokens=64)))
+    finally:
+        torch.set_num_threads(threads)
+    for name, array in found[0].items():
+        assert found[1][name].tobytes() == array.tobytes(), name
+
+
+def test_what_goes_wrong_while_reducing_ends_the_pass(setting, tmp_path, monkeypatch):
+    # What is set aside finds no place.
+    monkeypatch.setattr(masses, "_LONGEST_RUN", 0)
+    monkeypatch.setattr(accumulators, "_EVENTS_AT_ONCE", 400)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(WorkFolderUnusable):
+        setting.run(tmp_path)
+    assert not list(tmp_path.rglob("*.part"))

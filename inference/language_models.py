@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from inference.dictionaries.config import DictionaryConfig, ModelShape, check_fit
 from inference.digests import files_sha256, weights_of
@@ -26,6 +27,9 @@ from inference.hook_points import FAMILIES, Family, HookPoint, Site, UnknownHook
 from inference.quick_modules import quicken
 from inference.text import check_text, display, tiled, token_bytes
 from inference.values import Tokens
+
+# A run tells its own progress; commands print what they did.
+disable_progress_bar()
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 

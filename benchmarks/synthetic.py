@@ -44,9 +44,9 @@ def examples_of(dictionary: int, n: int | None = None) -> Iterator[list[StoredEx
     from features import packed_examples
     from features.models import Example
 
-    rows = Example.objects.filter(dictionary_id=dictionary).order_by("index").values_list("top_contexts", "packed")[:n]
-    for row in rows.iterator(chunk_size=1000):
-        yield packed_examples.unpack(*row)
+    rows = Example.objects.filter(dictionary_id=dictionary).order_by("index").values_list("packed", flat=True)[:n]
+    for packed in rows.iterator(chunk_size=1000):
+        yield packed_examples.unpack(packed)
 
 
 def database_answers() -> bool:

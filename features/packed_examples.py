@@ -1,8 +1,8 @@
-"""A feature's examples as one row: the contexts of its top ones, which are indexed, and the rest as bytes.
+"""A feature's examples as one piece of bytes: the column `packed` of Example.
 
 A record is: a byte of the width of positions and counts (1 or 2) and one of that of contexts; how many examples each
-of the GROUPS has; then, of all examples in order of group and rank: the contexts of those that are not top ones, the
-position for which each was chosen, how many activations are recorded, the rank of the best example of the same group
+of the GROUPS has; then, of all examples in order of group and rank: their contexts, the position for which each was
+chosen, how many activations are recorded, the rank of the best example of the same group
 with an equal window of tokens (`leader`), and the positions of all that is recorded; then the value for which each
 example was chosen, as float32, because it decides the band, and the recorded values as float16.
 
@@ -11,14 +11,12 @@ Suffixes: F features that have examples, X examples, S recorded activations end 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from inference.dashboards.results import BANDS, HARD_SILENT, RANDOM_SILENT, TOP, Examples
 from inference.packing import (
-    BadBytes,
     Lists,
     Reader,
     half_rows,
@@ -33,7 +31,6 @@ GROUPS = (TOP, *BANDS, HARD_SILENT, RANDOM_SILENT)
 # No example of a group has an equal window: there are no leaders to store.
 _ALONE = 0x10
 _WIDE = 2
-_SINGLE_BYTES, _HALF_BYTES = 4, 2
 
 
 class StoredExample(NamedTuple):
@@ -49,16 +46,8 @@ class StoredExample(NamedTuple):
     values: list[float]
 
 
-class Firing(NamedTuple):
-    """What is recorded of an example: the value for which it was chosen, and activations by position."""
-
-    peak_value: float
-    positions: list[int]
-    values: list[float]
-
-
-def pack(examples: Examples, window_x: np.ndarray) -> tuple[np.ndarray, Lists, list[bytes]]:
-    """Return the features that have examples, the contexts of their top ones, and the rest packed.
+def pack(examples: Examples, window_x: np.ndarray) -> tuple[np.ndarray, list[bytes]]:
+    """Return the features that have examples, and those of each packed.
 
     Examples lie in order of feature, group and rank; `window_x` is equal where windows of tokens are. Raises
     ValueError for another order, an unknown group, contexts of 65,536 tokens or more, and so many examples of a group.
@@ -82,8 +71,7 @@ def pack(examples: Examples, window_x: np.ndarray) -> tuple[np.ndarray, Lists, l
     width = max(map(width_of, largest))
     if width > _WIDE:
         raise ValueError("contexts of 65,536 tokens or more, or so many examples of a group, cannot be stored")
-    is_top = group_x == TOP
-    context_width = width_of(examples.context_x[~is_top])
+    context_width = width_of(examples.context_x)
     is_alone_f = np.ones(n_features, dtype=bool)
     is_alone_f[row_x[leader_x != own_x]] = False
     head_f = np.zeros((n_features, 2), dtype=np.uint8)
@@ -91,11 +79,11 @@ def pack(examples: Examples, window_x: np.ndarray) -> tuple[np.ndarray, Lists, l
     head_f[:, 1] = context_width + np.where(is_alone_f, _ALONE, 0)
     count_f = np.bincount(row_x, minlength=n_features)
     activations_f = np.bincount(row_x, weights=length_x, minlength=n_features).astype(np.int64)
-    top_f, shown = size_fg.reshape(-1, len(GROUPS))[:, TOP], ~is_alone_f[row_x]
+    shown = ~is_alone_f[row_x]
     packed = join_rows(
         record_rows(head_f),
         unsigned_rows(Lists(values_n=size_fg, lengths_r=np.full(n_features, len(GROUPS))), width),
-        unsigned_rows(Lists(values_n=examples.context_x[~is_top], lengths_r=count_f - top_f), context_width),
+        unsigned_rows(Lists(values_n=examples.context_x, lengths_r=count_f), context_width),
         unsigned_rows(Lists(values_n=examples.peak_position_x, lengths_r=count_f), width),
         unsigned_rows(Lists(values_n=length_x, lengths_r=count_f), width),
         unsigned_rows(Lists(values_n=leader_x[shown], lengths_r=np.where(is_alone_f, 0, count_f)), width),
@@ -103,18 +91,16 @@ def pack(examples: Examples, window_x: np.ndarray) -> tuple[np.ndarray, Lists, l
         single_rows(Lists(values_n=examples.peak_value_x, lengths_r=count_f)),
         half_rows(Lists(values_n=value_s, lengths_r=activations_f)),
     )
-    return feature_x[starts], Lists(values_n=examples.context_x[is_top], lengths_r=top_f), packed
+    return feature_x[starts], packed
 
 
-def unpack(top_contexts: Sequence[int], data: bytes | memoryview) -> list[StoredExample]:
+def unpack(data: bytes | memoryview) -> list[StoredExample]:
     """Return a feature's examples in order of group and rank; raise BadBytes."""
     reader = Reader(data)
     width, flags = reader.byte(), reader.byte()
     sizes = reader.unsigned(len(GROUPS), width)
     n = sum(sizes)
-    if sizes[TOP] != len(top_contexts):
-        raise BadBytes(f"it has {sizes[TOP]} top examples in {len(top_contexts)} contexts")
-    contexts = [*top_contexts, *reader.unsigned(n - sizes[TOP], flags & ~_ALONE)]
+    contexts = reader.unsigned(n, flags & ~_ALONE)
     peaks = reader.unsigned(n, width)
     lengths = reader.unsigned(n, width)
     ranks = [rank for size in sizes for rank in range(size)]
@@ -139,32 +125,15 @@ def unpack(top_contexts: Sequence[int], data: bytes | memoryview) -> list[Stored
     return found
 
 
-def top_firing(rank: int, data: bytes | memoryview) -> Firing:
-    """Return what `unpack` has of the top example of a rank, in a tenth of the time; raise BadBytes."""
+def top_places(data: bytes | memoryview) -> tuple[list[int], list[int]]:
+    """Return the contexts of the top examples and the positions for which they were chosen, by rank; raise BadBytes."""
     reader = Reader(data)
     width, flags = reader.byte(), reader.byte()
     sizes = reader.unsigned(len(GROUPS), width)
-    n = sum(sizes)
-    if not 0 <= rank < sizes[TOP]:
-        raise BadBytes(f"it has {sizes[TOP]} top examples, none of rank {rank}")
-    reader.skip((n - sizes[TOP]) * (flags & ~_ALONE) + n * width)
-    lengths = reader.unsigned(n, width)
-    before, here, after = sum(lengths[:rank]), lengths[rank], sum(lengths[rank + 1 :])
-    reader.skip((0 if flags & _ALONE else n * width) + before * width)
-    positions = reader.unsigned(here, width)
-    reader.skip(after * width + rank * _SINGLE_BYTES)
-    [peak_value] = reader.singles(1)
-    reader.skip((n - rank - 1) * _SINGLE_BYTES + before * _HALF_BYTES)
-    return Firing(peak_value, positions, reader.halves(here))
-
-
-def top_positions(data: bytes | memoryview) -> list[int]:
-    """Return the positions for which the top examples were chosen, in order of rank; raise BadBytes."""
-    reader = Reader(data)
-    width, flags = reader.byte(), reader.byte()
-    sizes = reader.unsigned(len(GROUPS), width)
-    reader.skip((sum(sizes) - sizes[TOP]) * (flags & ~_ALONE))
-    return reader.unsigned(sizes[TOP], width)
+    top, others = sizes[TOP], sum(sizes) - sizes[TOP]
+    contexts = reader.unsigned(top, flags & ~_ALONE)
+    reader.skip(others * (flags & ~_ALONE))
+    return contexts, reader.unsigned(top, width)
 
 
 def _leaders(group_x: np.ndarray, window_x: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """What pages only draw of a feature, as one piece of bytes: the column `packed` of Feature.
 
 What SQL filters, sorts or searches by has columns of its own (features.models). A record is: the width of token ids
-and of features' indices, a byte each; sums of powers as float64 and moments of logit effects as float32; then counts as
-varints; then ids; then values as float16. Suffixes: F features.
+and of features' indices, a byte each; sums of powers as float64 and moments of logit effects as float32; how much there
+is of everything as varints; what belongs to the ids that have a column; then other counts as varints, ids, and values
+as float16. Suffixes: F features.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from inference.packing import (
 SUMS = ("total", "total_2", "total_3", "total_4")
 LOGITS = ("logit_low", "logit_high", "logit_deviation", "logit_skewness", "logit_kurtosis")
 COUNTS = ("context_count", "n_tokens_seen")
+# What is paired with ids in a column of their own, which lists and searches read: counts, and values.
+ON_IDS = {"peak_token_counts": "peak_token_ids", "peak_token_shares": "peak_token_ids",
+          "promoted_values": "promoted_ids"}  # fmt: skip
 # Lists of ids with what is paired with them.
 _TOKENS = (("next_token_ids", "next_token_counts"), ("suppressed_ids", "suppressed_values"))
 _FEATURES = (
@@ -41,19 +45,23 @@ PACKED = (
     "band_counts",
     "histogram",
     "logit_histogram",
+    *ON_IDS,
     *(name for pair in (*_TOKENS, *_FEATURES) for name in pair),
 )
+_NUMBERS = 14
 _HEAD = struct.Struct("<2B4d5f")
 _HEAD_DTYPE = np.dtype([("widths", "u1", 2), ("sums", "<f8", 4), ("logits", "<f4", 5)])
 Columns = Mapping[str, "np.ndarray | Lists"]
 
 
 def pack(columns: Columns) -> list[bytes]:
-    """Pack the columns of PACKED, and `firing_count`, of many features: arrays, and Lists where a feature has several.
+    """Pack the columns of PACKED of many features: arrays, and Lists where a feature has several.
+
+    `firing_count` and the ids of ON_IDS are asked for too.
 
     Raises ValueError where paired lists differ in length or a count is below 0.
     """
-    for ids, values in (*_TOKENS, *_FEATURES):
+    for values, ids in (*ON_IDS.items(), *((values, ids) for ids, values in (*_TOKENS, *_FEATURES))):
         if not np.array_equal(columns[ids].lengths_r, columns[values].lengths_r):
             raise ValueError(f"{ids} and {values} are not in pairs")
     token_width = width_of(np.concatenate([columns[ids].values_n for ids, _ in _TOKENS]))
@@ -67,6 +75,8 @@ def pack(columns: Columns) -> list[bytes]:
     logits, bands, following = columns["logit_histogram"], columns["band_counts"], columns["next_token_counts"]
     numbers_fk = np.stack(
         [
+            columns["peak_token_ids"].lengths_r,
+            columns["promoted_ids"].lengths_r,
             *(columns[name] for name in COUNTS),
             bands.lengths_r,
             bins_f,
@@ -82,6 +92,9 @@ def pack(columns: Columns) -> list[bytes]:
     return join_rows(
         record_rows(head_f),
         varint_rows(Lists(values_n=numbers_fk.reshape(-1), lengths_r=np.full(n, numbers_fk.shape[1]))),
+        varint_rows(columns["peak_token_counts"]),
+        half_rows(columns["peak_token_shares"]),
+        half_rows(columns["promoted_values"]),
         varint_rows(filled),
         varint_rows(logits),
         varint_rows(following),
@@ -100,24 +113,34 @@ def unpack(data: bytes | memoryview, firing_count: int) -> dict[str, Any]:
     """
     reader = Reader(data)
     token_width, index_width, *floats = reader.record(_HEAD)
-    contexts, seen, n_bands, n_bins, first, n_filled, n_logits, n_next, n_low, n_co, n_near, n_like = reader.varints(12)
+    n_peak, n_high, contexts, seen, n_bands, n_bins, first, *sizes = reader.varints(_NUMBERS)
+    n_filled, n_logits, n_next, n_low, *others = sizes
+    beside = (reader.varints(n_peak), reader.halves(n_peak), reader.halves(n_high))
     histogram = [0] * n_bins
     histogram[first : first + n_filled] = reader.varints(n_filled)
     found: dict[str, Any] = dict(zip((*SUMS, *LOGITS), floats, strict=True))
+    found |= dict(zip(ON_IDS, beside, strict=True))
     found |= {"context_count": contexts, "n_tokens_seen": seen, "histogram": histogram}
     found["logit_histogram"] = reader.varints(n_logits)
     found["next_token_counts"] = reader.varints(n_next)
     found["next_token_ids"] = reader.unsigned(n_next, token_width)
     found["suppressed_ids"] = reader.unsigned(n_low, token_width)
-    sizes = (n_co, n_near, n_like)
-    for (ids, _), size in zip(_FEATURES, sizes, strict=True):
+    for (ids, _), size in zip(_FEATURES, others, strict=True):
         found[ids] = reader.unsigned(size, index_width)
     found["band_counts"] = [share * firing_count for share in reader.halves(n_bands)]
     found["suppressed_values"] = reader.halves(n_low)
-    for (_, values), size in zip(_FEATURES, sizes, strict=True):
+    for (_, values), size in zip(_FEATURES, others, strict=True):
         found[values] = reader.halves(size)
     reader.end()
     return found
+
+
+def on_ids(data: bytes | memoryview) -> tuple[list[int], list[float], list[float]]:
+    """Return the columns of ON_IDS alone, in a quarter of the time; raise BadBytes."""
+    reader = Reader(data)
+    reader.record(_HEAD)
+    n_peak, n_high, *_ = reader.varints(_NUMBERS)
+    return reader.varints(n_peak), reader.halves(n_peak), reader.halves(n_high)
 
 
 def _trimmed(histogram: Lists) -> tuple[np.ndarray, np.ndarray, Lists]:

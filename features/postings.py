@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from django.db import connection
 
-from features import packed_examples
+from features import packed_examples, packed_features
 from features.models import Posting
 from features.partitions import examples_of, features_of, quoted
 from inference import packing
@@ -55,11 +55,8 @@ PROMOTED = Kind(1, 8, (("effect", "<f2"),))
 # A context among its top ones (ordinal in the tokenization): its place there, and the position of the peak in it.
 CONTEXT = Kind(2, 32, (("rank", "u1"), ("position", "<u2")))
 KINDS = (PEAK, PROMOTED, CONTEXT)
-# The columns of a feature that hold keys and fields.
-_COLUMNS = {
-    PEAK: ("peak_token_ids", "peak_token_shares", "peak_token_counts"),
-    PROMOTED: ("promoted_ids", "promoted_values"),
-}
+# The column of a feature that holds keys.
+_KEYS = {PEAK: "peak_token_ids", PROMOTED: "promoted_ids"}
 
 
 class Row(NamedTuple):
@@ -95,13 +92,12 @@ def _of_tables(kind: Kind, dictionary: int) -> np.ndarray:
     parts = [np.zeros(0, dtype=kind.dtype)]
     with connection.chunked_cursor() as cursor:
         if kind is CONTEXT:
-            cursor.execute(f'SELECT "index", top_contexts, packed FROM {examples} WHERE cardinality(top_contexts) > 0')
+            cursor.execute(f'SELECT "index", packed FROM {examples}')
         else:
-            cursor.execute(f'SELECT "index", {", ".join(_COLUMNS[kind])} FROM {features}')
+            cursor.execute(f'SELECT "index", packed, {_KEYS[kind]} FROM {features}')
         while rows := cursor.fetchmany(CHUNK):
-            index, keys, *columns = zip(*rows, strict=True)
-            if kind is CONTEXT:
-                columns = [map(range, map(len, keys)), map(packed_examples.top_positions, *columns)]
+            index, packed, *ids = zip(*rows, strict=True)
+            keys, *columns = _unfolded(kind, packed, *ids)
             lengths = [len(of_feature) for of_feature in keys]
             part = np.zeros(sum(lengths), dtype=kind.dtype)
             part["index"] = np.repeat(index, lengths)
@@ -112,6 +108,16 @@ def _of_tables(kind: Kind, dictionary: int) -> np.ndarray:
     record_p = np.concatenate(parts)
     record_p["dictionary"] = dictionary
     return record_p
+
+
+def _unfolded(kind: Kind, packed: Sequence[bytes], *ids: Sequence[list[int]]) -> Iterator[Sequence[Sequence[float]]]:
+    """Yield what rows say as columns: the keys of each, and each field of the kind."""
+    if kind is CONTEXT:
+        contexts, positions = zip(*map(packed_examples.top_places, packed), strict=True)
+        yield from (contexts, [range(len(own)) for own in contexts], positions)
+        return
+    counts, shares, effects = zip(*map(packed_features.on_ids, packed), strict=True)
+    yield from (*ids, shares, counts) if kind is PEAK else (*ids, effects)
 
 
 def _storable(name: str, values: Sequence[float]) -> np.ndarray:

@@ -28,7 +28,7 @@ Chunk = Sequence[binary_copy.Column]
 OF_EXAMPLES = ("feature_x", "group_x", "rank_x", "context_x", "peak_position_x", "peak_value_x", "split_x")
 
 CONTEXT_COLUMNS = ("ordinal", "document", "line", "duplicate_of", "n_similar", "is_test", "text", "token_ids", "spans")
-EXAMPLE_COLUMNS = ("index", "top_contexts", "packed")
+EXAMPLE_COLUMNS = ("index", "packed")
 TOKEN_FEATURE_COLUMNS = ("block", "packed")
 
 # Column of a feature: array of the dashboard, by feature.
@@ -81,10 +81,7 @@ _STORED = {
     "maximum": binary_copy.FLOAT4,
     "token_entropy": binary_copy.FLOAT4,
     "peak_token_ids": binary_copy.INT4,
-    "peak_token_counts": binary_copy.INT4,
-    "peak_token_shares": binary_copy.FLOAT4,
     "promoted_ids": binary_copy.INT4,
-    "promoted_values": binary_copy.FLOAT4,
 }
 STORED_FEATURE_COLUMNS = (*_STORED, "packed")
 
@@ -139,9 +136,6 @@ def feature_chunk(index_f: np.ndarray, columns: packed_features.Columns) -> Chun
     n = len(index_f)
     known: dict[str, Any] = {name: np.zeros(n) for name in FEATURE_COLUMNS if name not in LISTS}
     known |= {name: Lists.empty(n, kind) for name, kind in LISTS.items()} | dict(columns) | {"index": index_f}
-    for ids, *others in (_PAIRED[0], _PAIRED[2]):
-        if any(not np.array_equal(known[ids].lengths_r, known[name].lengths_r) for name in others):
-            raise ValueError(f"{ids} and {' and '.join(others)} are not in pairs")
     stored = [
         binary_copy.arrays(known[name], kind) if name in LISTS else binary_copy.numbers(known[name], kind)
         for name, kind in _STORED.items()
@@ -189,12 +183,8 @@ def example_rows(examples: Examples, token_ids_t: np.ndarray, indptr_c: np.ndarr
             indptr_x=examples.indptr_x[start : stop + 1],
         )
         window_x = folds_of(token_ids_t, indptr_c, part.context_x, part.peak_position_x)
-        index_f, top_contexts, packed = packed_examples.pack(part, window_x)
-        yield [
-            binary_copy.numbers(index_f, binary_copy.INT4),
-            binary_copy.arrays(top_contexts, binary_copy.INT4),
-            binary_copy.pieces(packed),
-        ]
+        index_f, packed = packed_examples.pack(part, window_x)
+        yield [binary_copy.numbers(index_f, binary_copy.INT4), binary_copy.pieces(packed)]
         start = stop
 
 

@@ -81,11 +81,11 @@ class StoredDictionary:
     def examples(self, first: int, size: int = BATCH) -> list[ExampleRow]:
         """Return the examples of the features from `first` on, by feature, group and rank; load their contexts."""
         rows = Example.objects.filter(dictionary_id=self.row.pk, index__gte=first, index__lt=first + size)
-        stored = rows.order_by("index").values_list("index", "top_contexts", "packed")
+        stored = rows.order_by("index").values_list("index", "packed")
         found = [
             ExampleRow(index, *example)
-            for index, top_contexts, packed in stored.iterator(chunk_size=size)
-            for example in packed_examples.unpack(top_contexts, packed)
+            for index, packed in stored.iterator(chunk_size=size)
+            for example in packed_examples.unpack(packed)
         ]
         self._load({row.context for row in found})
         return found

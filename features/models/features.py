@@ -50,10 +50,7 @@ class Feature(models.Model):
         Dictionary, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="features"
     )
     peak_token_ids = ArrayField(models.IntegerField())
-    peak_token_counts = ArrayField(models.IntegerField())
-    peak_token_shares = ArrayField(Float4Field())
     promoted_ids = ArrayField(models.IntegerField())
-    promoted_values = ArrayField(Float4Field())
     packed = models.BinaryField()
 
     total = Drawn()
@@ -68,6 +65,9 @@ class Feature(models.Model):
     logit_skewness = Drawn()
     logit_kurtosis = Drawn()
     band_counts = Drawn()
+    peak_token_counts = Drawn()
+    peak_token_shares = Drawn()
+    promoted_values = Drawn()
     histogram = Drawn()
     logit_histogram = Drawn()
     next_token_ids = Drawn()
@@ -90,17 +90,13 @@ class Feature(models.Model):
 
 
 class Example(models.Model):
-    """The examples of a feature, if it has any: its recorded activations in some contexts, packed by packed_examples.
-
-    `top_contexts` are the contexts of group 0 in order: ordinals in the dictionary's tokenization.
-    """
+    """The examples of a feature, if it has any: its recorded activations in some contexts, packed by packed_examples."""
 
     pk = models.CompositePrimaryKey("dictionary_id", "index")
     index = models.IntegerField()
     dictionary = models.ForeignKey(
         Dictionary, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="examples"
     )
-    top_contexts = ArrayField(models.IntegerField())
     packed = models.BinaryField()
 
 

@@ -23,7 +23,7 @@ NAMES = {
 }
 
 _STORED = """
-SELECT f.firing_count, f.packed, x.top_contexts, x.packed
+SELECT f.firing_count, f.packed, x.packed
 FROM features_feature f
 LEFT JOIN features_example x ON x.dictionary_id = %(dictionary)s AND x."index" = f."index"
 WHERE f.dictionary_id = %(dictionary)s AND f."index" = %(index)s
@@ -83,9 +83,9 @@ def example_group(dictionary_id: int, index: int, code: int, offset: int = 0, li
     return ExampleGroup(code=code, name=NAMES[code], low=low, high=high, share=None, total=0, examples=())
 
 
-def unpacked(top_contexts: Sequence[int] | None, packed: bytes | None) -> list[StoredExample]:
-    """Return the examples of a feature's row, which one without examples does not have; raise BadBytes."""
-    return [] if packed is None else packed_examples.unpack(top_contexts or (), packed)
+def unpacked(packed: bytes | None) -> list[StoredExample]:
+    """Return the examples in the column of a feature, which one without examples does not have; raise BadBytes."""
+    return [] if packed is None else packed_examples.unpack(packed)
 
 
 def _groups(
@@ -153,9 +153,9 @@ def _stored(dictionary: int, index: int) -> tuple[dict[int, float], list[StoredE
         row = cursor.fetchone()
     if row is None:
         return {}, []
-    firing_count, packed, top_contexts, examples = row
+    firing_count, packed, examples = row
     bands = packed_features.unpack(packed, firing_count)["band_counts"]
-    return _as_shares(firing_count, bands), unpacked(top_contexts, examples)
+    return _as_shares(firing_count, bands), unpacked(examples)
 
 
 def _as_shares(firing_count: int, band_counts: Sequence[float]) -> dict[int, float]:

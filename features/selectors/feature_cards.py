@@ -47,7 +47,7 @@ DRAWN = 64
 _FEATURE_FIELDS = [field.attname for field in Feature._meta.concrete_fields if field.column is not None]
 # The examples with the feature, which a statement of its own would cost more than to read in vain.
 _FEATURE = f"""
-SELECT {", ".join(f'f."{name}"' for name in _FEATURE_FIELDS)}, x.top_contexts, x.packed
+SELECT {", ".join(f'f."{name}"' for name in _FEATURE_FIELDS)}, x.packed
 FROM features_feature f
 LEFT JOIN features_example x ON x.dictionary_id = %(dictionary)s AND x."index" = f."index"
 WHERE f.dictionary_id = %(dictionary)s AND f."index" = %(index)s
@@ -95,13 +95,13 @@ def feature_page(
     texts = token_texts({dictionary.model_id: ids})
     return FeaturePage(
         feature=_card(dictionary, feature, near, texts, user),
-        groups=groups_of(dictionary, feature, unpacked(*examples), per_group) if dictionary.tokenization_id else (),
+        groups=groups_of(dictionary, feature, unpacked(examples), per_group) if dictionary.tokenization_id else (),
         rail=tuple(as_feature_row(near[place], dictionary, texts) for place in rail),
     )
 
 
-def _feature_at(model: str, source: str, index: int) -> tuple[Dictionary, Feature, tuple]:
-    """Return a dictionary with its facts, its feature, and the row of its examples for `unpacked`. Two queries."""
+def _feature_at(model: str, source: str, index: int) -> tuple[Dictionary, Feature, bytes | None]:
+    """Return a dictionary with its facts, its feature, and its examples for `unpacked`. Two queries."""
     dictionary = dictionary_at(model, source)
     if not 0 <= index < dictionary.n_features:
         raise no_index(model, source, index, dictionary.n_features)
@@ -110,7 +110,7 @@ def _feature_at(model: str, source: str, index: int) -> tuple[Dictionary, Featur
         row = cursor.fetchone()
     if row is None:
         raise no_row(dictionary, index)
-    return dictionary, Feature.from_db(connection.alias, _FEATURE_FIELDS, row[:-2]), row[-2:]
+    return dictionary, Feature.from_db(connection.alias, _FEATURE_FIELDS, row[:-1]), row[-1]
 
 
 def _neighbour_ids(feature: Feature) -> set[int]:

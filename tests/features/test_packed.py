@@ -19,7 +19,7 @@ LONG = {"histogram", "logit_histogram"}
 
 
 def is_list(name: str) -> bool:
-    return name.endswith(("_ids", "_counts", "_values", "_jaccards", "_cosines", "histogram"))
+    return name.endswith(("_ids", "_counts", "_shares", "_values", "_jaccards", "_cosines", "histogram"))
 
 
 def kind_of(name: str):
@@ -29,7 +29,7 @@ def kind_of(name: str):
         return st.floats(0, 1e30)
     if name.endswith("_ids"):
         return st.integers(0, 2**31 - 1)
-    return HALF if name.endswith(("values", "jaccards", "cosines")) else COUNT
+    return HALF if name.endswith(("shares", "values", "jaccards", "cosines")) else COUNT
 
 
 @st.composite
@@ -38,7 +38,7 @@ def features(draw):
     n = draw(st.integers(1, 5))
     found = {"firing_count": draw(st.lists(COUNT, min_size=n, max_size=n))}
     sizes: dict[str, list[int]] = {}
-    for name in packed_features.PACKED:
+    for name in (*packed_features.PACKED, *packed_features.ON_IDS.values()):
         if not is_list(name):
             found[name] = draw(st.lists(kind_of(name), min_size=n, max_size=n))
             continue
@@ -73,6 +73,7 @@ def test_what_pages_draw_of_features_round_trips(columns):
         count = columns["firing_count"][row]
         assert bands == pytest.approx([share * bool(count) for share in columns["band_counts"][row]])
         assert found == {name: columns[name][row] for name in found}
+        assert packed_features.on_ids(data) == tuple(found[name] for name in packed_features.ON_IDS)
 
 
 def test_what_is_packed_and_what_has_a_column_is_everything_known_of_a_feature():
@@ -81,8 +82,11 @@ def test_what_is_packed_and_what_has_a_column_is_everything_known_of_a_feature()
 
 def test_lists_that_belong_together_must_be_as_long():
     columns = {name: [[]] if is_list(name) else [0] for name in (*packed_features.PACKED, "firing_count")}
+    columns |= {name: [[]] for name in packed_features.ON_IDS.values()}
     with pytest.raises(ValueError, match="co_firing_ids and co_firing_jaccards are not in pairs"):
         packed_features.pack(arrays_of(columns | {"co_firing_ids": [[3]]}))
+    with pytest.raises(ValueError, match="promoted_ids and promoted_values are not in pairs"):
+        packed_features.pack(arrays_of(columns | {"promoted_values": [[3.0]]}))
 
 
 @st.composite
@@ -120,23 +124,18 @@ def recorded(draw):
 @given(recorded())
 def test_examples_round_trip_with_what_folds_under_what(of):
     rows, positions, values, windows, examples = of
-    features, top_contexts, packed = packed_examples.pack(examples, windows)
-    bounds = top_contexts.bounds
+    features, packed = packed_examples.pack(examples, windows)
     found = [
         (feature, example)
         for place, feature in enumerate(features.tolist())
-        for example in packed_examples.unpack(
-            top_contexts.values_n[bounds[place] : bounds[place + 1]].tolist(), packed[place]
-        )
+        for example in packed_examples.unpack(packed[place])
     ]
     assert [(feature, *example[:5]) for feature, example in found] == rows
     assert [example.positions for _, example in found] == positions
     assert [example.values for _, example in found] == values
-    assert [
-        packed_examples.top_firing(example.rank, packed[features.tolist().index(feature)])
-        for feature, example in found
-        if example.group == TOP
-    ] == [(example.peak_value, example.positions, example.values) for _, example in found if example.group == TOP]
+    top = [(example.context, example.peak_position) for _, example in found if example.group == TOP]
+    places = [packed_examples.top_places(data) for data in packed]
+    assert [place for contexts, at in places for place in zip(contexts, at, strict=True)] == top
     equal: dict[tuple, list[int]] = {}
     for number, (row, window) in enumerate(zip(rows, windows.tolist(), strict=True)):
         equal.setdefault((*row[:2], window), []).append(number)
@@ -169,17 +168,11 @@ def test_examples_out_of_order_or_of_no_group_are_refused():
 
 @pytest.mark.parametrize("cut", [1, 7, -1])
 def test_examples_that_are_damaged_are_refused(cut):
-    _, top_contexts, [packed] = packed_examples.pack(some_examples(3), np.arange(3))
+    _, [packed] = packed_examples.pack(some_examples(3), np.arange(3))
     with pytest.raises(BadBytes, match="damaged"):
-        packed_examples.unpack(top_contexts.values_n.tolist(), packed[:cut])
-    with pytest.raises(BadBytes, match="3 top examples in 2 contexts"):
-        packed_examples.unpack([0, 1], packed)
+        packed_examples.unpack(packed[:cut])
     with pytest.raises(BadBytes, match="1 bytes follow"):
-        packed_examples.unpack(top_contexts.values_n.tolist(), packed + b"\0")
-    with pytest.raises(BadBytes, match="damaged"):
-        packed_examples.top_firing(2, packed[:cut])
-    with pytest.raises(BadBytes, match="3 top examples, none of rank 3"):
-        packed_examples.top_firing(3, packed)
+        packed_examples.unpack(packed + b"\0")
 
 
 def test_features_on_token_ids_round_trip():

@@ -110,7 +110,10 @@ def test_what_is_stored_is_what_was_measured(world):
     assert [row.maximum for row in rows] == pytest.approx(dashboard.maximum_f.tolist())
     kept = [[token for token in tokens if token >= 0] for tokens in dashboard.peak_token_ids_fk.tolist()]
     assert [row.peak_token_ids for row in rows] == kept
-    assert all(len(row.peak_token_counts) == len(row.peak_token_ids) for row in rows)
+    for row, tokens, counts in zip(
+        rows, dashboard.peak_token_ids_fk, dashboard.peak_token_counts_fk.tolist(), strict=True
+    ):
+        assert row.peak_token_counts == [count for count, token in zip(counts, tokens, strict=True) if token >= 0]
     assert [row.context_count for row in rows] == dashboard.context_count_f.tolist()
     assert [row.histogram for row in rows] == dashboard.log_histogram_fb.tolist()
     assert [row.logit_histogram for row in rows] == dashboard.logit_histogram_fb.tolist()
@@ -129,7 +132,7 @@ def test_examples_are_stored_as_they_were_recorded(world):
     """Every one, in the order of its feature, group and rank; values as 16-bit floats, which is what a pass records."""
     examples = world.parts.result.dashboards["2-res-jump"].examples
     stored = Example.objects.filter(dictionary_id=world.dictionaries["2-res-jump"].pk).order_by("index")
-    rows = [(row.index, found) for row in stored for found in unpack(row.top_contexts, row.packed)]
+    rows = [(row.index, found) for row in stored for found in unpack(row.packed)]
     assert len(rows) == len(examples)
     for number, (index, found) in enumerate(rows):
         positions, values = examples.recorded(number)

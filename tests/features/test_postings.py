@@ -49,9 +49,9 @@ def test_postings_hold_what_the_features_hold(world):
     }
     for kind, names in columns.items():
         stored: dict[int, dict[int, list[float]]] = {}
-        for index, tokens, *values in Feature.objects.of(row.pk).values_list("index", *names):
-            for token, *of_token in zip(tokens, *values, strict=True):
-                stored.setdefault(token, {})[index] = of_token
+        for feature in Feature.objects.of(row.pk):
+            for token, *of_token in zip(*(getattr(feature, name) for name in names), strict=True):
+                stored.setdefault(token, {})[feature.index] = of_token
         assert stored
         for token, features in stored.items():
             found = postings.read(kind, [([row.pk], [token])])
@@ -69,8 +69,8 @@ def test_postings_hold_the_top_examples(world):
     row = world.dictionaries[SOURCE]
     held = {
         (example.context, index): (example.rank, example.peak_position)
-        for index, top, packed in Example.objects.filter(dictionary=row).values_list("index", "top_contexts", "packed")
-        for example in unpack(top, packed)
+        for index, packed in Example.objects.filter(dictionary=row).values_list("index", "packed")
+        for example in unpack(packed)
         if example.group == TOP
     }
     ordinals = {context for context, _ in held}

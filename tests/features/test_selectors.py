@@ -122,7 +122,7 @@ def test_a_feature_card(world, user):
     assert sum(card.activations.counts) == card.firing_count
     assert len(card.activations.edges) == len(card.activations.counts) + 1
     assert sum(card.logits.counts) == world.model.d_vocab
-    assert card.promoted[0].value == pytest.approx(float(dashboard.promoted_values_fk[index, 0]))
+    assert card.promoted[0].value == pytest.approx(float(dashboard.promoted_values_fk[index, 0]), rel=1e-3)
     nearest = card.decoder_neighbours[0]
     assert nearest.index == dashboard.decoder_neighbour_ids_fk[index, 0]
     assert nearest.value == pytest.approx(float(dashboard.decoder_neighbour_cosines_fk[index, 0]), rel=1e-3)
@@ -214,7 +214,7 @@ def test_near_duplicates_are_folded(world):
     is_top = of_feature.group_x == TOP
     n_examples = int(is_top.sum())
     # Equal windows of the top examples, each other one for itself.
-    _, _, [packed] = packed_examples.pack(of_feature, np.where(is_top, 0, 1 + np.arange(len(rows))))
+    _, [packed] = packed_examples.pack(of_feature, np.where(is_top, 0, 1 + np.arange(len(rows))))
     Example.objects.filter(dictionary_id=dictionary, index=world.busiest()).update(packed=packed)
     group = selectors.example_group(dictionary, world.busiest(), TOP, limit=100)
     assert group.total == 1

@@ -45,8 +45,8 @@ def test_it_has_the_size_that_was_asked_for(small):
     assert sorted(Dictionary.objects.values_list("n_features", flat=True)) == [44, 128, 128]
     assert Feature.objects.count() == 300
     alive = Feature.objects.alive().count()
-    rows = Example.objects.values_list("top_contexts", "packed")
-    assert [len(packed_examples.unpack(*row)) for row in rows] == [10] * alive
+    rows = Example.objects.values_list("packed", flat=True)
+    assert [len(packed_examples.unpack(packed)) for packed in rows] == [10] * alive
     assert Explanation.objects.count() == alive
     assert Context.objects.count() == 2 * Plan(n_features=300, n_examples=3000, n_models=2).contexts_per_model
 

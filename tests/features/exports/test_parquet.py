@@ -72,7 +72,7 @@ def test_examples_and_contexts_are_those_that_are_stored(world: World, written: 
     stored = {
         (row.index, found.group, found.rank): found
         for row in Example.objects.filter(dictionary_id=dictionary.pk)
-        for found in packed_examples.unpack(row.top_contexts, row.packed)
+        for found in packed_examples.unpack(row.packed)
     }
     assert len(rows) == len(stored)
     for row in rows:

@@ -112,10 +112,8 @@ def test_a_killed_import_leaves_what_was_there_and_goes_on(
     assert Feature.objects.of(old.pk).count() == COPIES * N_FEATURES
     assert [(kept / str(n)).stat().st_mtime_ns for n in range(len(finished))] == [finished[p] for p in sorted(finished)]
     firing = {
-        index: sum(found.group < HARD_SILENT for found in packed_examples.unpack(top_contexts, packed))
-        for index, top_contexts, packed in Example.objects.filter(dictionary_id=old.pk).values_list(
-            "index", "top_contexts", "packed"
-        )
+        index: sum(found.group < HARD_SILENT for found in packed_examples.unpack(packed))
+        for index, packed in Example.objects.filter(dictionary_id=old.pk).values_list("index", "packed")
     }
     assert sum(firing.values()) == COPIES * sum(n for index, n in firing.items() if index < N_FEATURES) > 0
     assert not list(shards.glob("run-*/source-0"))

@@ -91,7 +91,7 @@ def test_examples_are_those_of_the_files(
         stored = {
             (found.group, found.peak_position, tuple(found.positions), tuple(found.values))
             for row in rows
-            for found in packed_examples.unpack(row.top_contexts, row.packed)
+            for found in packed_examples.unpack(row.packed)
         }
         maximum = Feature.objects.of(dictionary.pk).get(index=index).maximum
         wanted = set()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -131,7 +131,7 @@ def pack(kind: Kind, posting_p: np.ndarray) -> Iterator[tuple[int, bytes]]:
     posting_p = posting_p[np.lexsort((posting_p["index"], posting_p["key"]))]
     block_p = posting_p["key"] // kind.block
     starts = np.flatnonzero(np.diff(block_p, prepend=-1))
-    for start, stop in zip(starts, np.append(starts[1:], len(posting_p)), strict=True):
+    for start, stop in pairwise([*starts.tolist(), len(posting_p)]):
         own_p, block = posting_p[start:stop], int(block_p[start])
         size_b = np.bincount(own_p["key"] - block * kind.block, minlength=kind.block)
         width = 2 if max(size_b.max(), own_p["index"].max()) < 1 << 16 else 4

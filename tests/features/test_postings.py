@@ -41,6 +41,11 @@ def test_bytes_that_are_no_block_are_refused(packed):
         postings.unpack(PEAK, [Row(1, 0, packed)], [[1]])
 
 
+@pytest.mark.parametrize("kind", postings.KINDS)
+def test_nothing_posted_takes_no_block(kind):
+    assert list(postings.pack(kind, np.zeros(0, dtype=kind.dtype))) == []
+
+
 def test_postings_hold_what_the_features_hold(world):
     row = world.dictionaries[SOURCE]
     columns = {

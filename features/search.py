@@ -3,13 +3,15 @@
     assertEqual                    explanations, peak tokens, promoted tokens and contexts
     "capital of"                   words in order
     label:date ctx:"import os"     words of explanations; words of a feature's top contexts
-    tok:def promotes:" return"     tokens that a feature peaks on, or promotes
+    tok:def promotes:" return"     tokens that a feature peaks on, or promotes: up to case and white space around
+                                   them, exactly where white space is in the quotes; "\\n" and "\\t" are such
     density:<1% density:0.1%-2%    share of tokens where a feature fires
     layer:2 layer:1-3              layers of the dictionaries
     -raise -"capital of"           no explanation of the feature, and no context, has it
 
-Chips restrict every kind of evidence. All terms are joined by AND; there is no OR. What looks like an operator or a
-chip and is none is reported, not looked for; in quotes it is text.
+Chips restrict every kind of evidence. All terms are joined by AND, but a feature is also found by its tokens where it
+peaks on, or promotes, one of several free words; there is no OR. What looks like an operator or a chip and is none is
+reported, not looked for; in quotes it is text.
 """
 
 from __future__ import annotations
@@ -89,7 +91,10 @@ def parse(text: str) -> Query:
     for number, match in enumerate(_TERM.finditer(cut)):
         chip, value = (match["chip"] or "").lower(), match["bare"] if match["quoted"] is None else match["quoted"]
         written = match[0]
-        if number >= MAX_TERMS or not value or written in OPERATORS or match["other"] or (match["minus"] and chip):
+        if number >= MAX_TERMS:
+            ignored.append(f"beyond {MAX_TERMS} terms")
+            break
+        if not value or written in OPERATORS or match["other"] or (match["minus"] and chip):
             ignored.append(written)
         elif match["minus"]:
             found["excluded"].append(value)
@@ -104,12 +109,12 @@ def parse(text: str) -> Query:
             found[chip or "words"].append(value)
     query = Query(
         text=storable(text),
-        words=tuple(found["words"]),
-        labels=tuple(found["label"]),
-        contexts=tuple(found["ctx"]),
-        tokens=tuple(found["tok"]),
-        promotes=tuple(found["promotes"]),
-        excluded=tuple(found["excluded"]),
+        words=tuple(dict.fromkeys(found["words"])),
+        labels=tuple(dict.fromkeys(found["label"])),
+        contexts=tuple(dict.fromkeys(found["ctx"])),
+        tokens=tuple(dict.fromkeys(found["tok"])),
+        promotes=tuple(dict.fromkeys(found["promotes"])),
+        excluded=tuple(dict.fromkeys(found["excluded"])),
         density_low=low,
         density_high=high,
         layers=layers,
@@ -126,7 +131,8 @@ def _density(value: str) -> tuple[float | None, float | None] | None:
         low, low_percent, high, high_percent = match.groups()
         # `0.1-2%` means percent on both sides.
         low_scale = 0.01 if low_percent or high_percent else 1.0
-        return float(low) * low_scale, float(high) * (0.01 if high_percent else 1.0)
+        first, last = sorted((float(low) * low_scale, float(high) * (0.01 if high_percent else 1.0)))
+        return first, last
     match = _BOUND.fullmatch(value)
     if match is None:
         return None

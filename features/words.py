@@ -41,6 +41,11 @@ def fold(token: str) -> str:
     return token.strip().casefold()
 
 
+def has_word(text: str) -> bool:
+    """Tell whether anything in a text is a word: signs alone are in no index of words."""
+    return any(map(str.isalnum, text))
+
+
 def slugify(name: str) -> str:
     """Return a slug of ASCII letters, digits and dashes; empty where the name has none."""
     words = "".join(character if character.isalnum() and character.isascii() else " " for character in name.lower())

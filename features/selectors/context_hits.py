@@ -14,10 +14,13 @@ from features.results import ContextHit, FeatureRow
 from features.selectors.feature_rows import Address
 from features.selectors.search_postings import address_of
 from features.selectors.search_sql import FoundContext
+from features.words import has_word
 from inference import packing
 
 # Contexts that are looked at, in the order of the corpus, and counted.
 MAX_CONTEXTS = 50
+# Contexts that hold what a chip asks for, whose features satisfy it.
+MAX_OF_CHIP = 200
 MAX_COUNTED = 500
 # Features that peak at the match of a context: those that are asked what chips want, and those that are shown.
 MAX_EXAMPLES = 24
@@ -28,6 +31,16 @@ NEAR = 1
 BEFORE, LENGTH, LINES = 120, 320, 4
 Span = tuple[int, int]
 InContext = dict[tuple[int, int], list[tuple[int, Address]]]
+# The index tells which texts have all words of a phrase. A pattern tells of most of those, in a tenth of the time, that
+# they do not have them one after the other, before the words of the text are made anew to tell it for sure.
+_HAS_PHRASE = """
+numnode(facet_code_query(%s)) > 0
+AND facet_code_vector(c.text) @@ (replace(facet_code_query(%s)::text, '<->', '&')::tsquery{without})
+AND (numnode(facet_code_query(%s)) = 1 OR (
+    c.text ~* replace(btrim(facet_words(%s)), ' ', '[^[:alnum:]]*')
+    AND (facet_code_vector(c.text) @@ facet_code_query(%s)) IS TRUE
+))
+"""
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -40,20 +53,12 @@ def find_contexts(
 ) -> tuple[list[FoundContext], int]:
     """Return `limit` contexts that hold every phrase, each text once, in the order of the corpus, and how many hold it.
 
-    The count stops at MAX_COUNTED. Those are the first ones of the corpus without a sort of all: contexts lie in its
-    order, and Postgres goes through what an index found from the front. One query.
+    Beside words, signs alone are looked for as they are. The count stops at MAX_COUNTED. Those are the first ones of
+    the corpus without a sort of all: contexts lie in its order, and Postgres goes through what an index found from the
+    front. One query.
     """
-    of_tokenization: dict[int, list[int]] = {}
-    for dictionary in dictionaries:
-        if dictionary.tokenization_id is not None:
-            of_tokenization.setdefault(dictionary.tokenization_id, []).append(dictionary.id)
-    # What is excluded is part of the query, where the index answers it: on its own it would be computed for each text.
-    without = " && !!facet_code_query(%s)" * len(excluded)
-    match = " AND ".join(
-        f"numnode(facet_code_query(%s)) > 0 AND facet_code_vector(c.text) @@ (facet_code_query(%s){without})"
-        for _ in phrases
-    )
-    params = [part for phrase in phrases for part in (phrase, phrase, *excluded)]
+    of_tokenization = _tokenizations(dictionaries)
+    match, params = _matching(phrases, excluded)
     sql = f"""
         WITH found AS MATERIALIZED (
             SELECT c.tokenization_id, c.ordinal
@@ -89,6 +94,51 @@ def find_contexts(
         for tokenization, ordinal, document, line, text, spans, name, slug, _ in rows
     ]
     return contexts, rows[0][-1] if rows else 0
+
+
+def chip_contexts(
+    dictionaries: Iterable[Dictionary], phrases: Sequence[str], excluded: Sequence[str] = ()
+) -> dict[tuple[int, ...], list[int]]:
+    """Return the ordinals of the first MAX_OF_CHIP contexts that hold every phrase, by the dictionaries that have them.
+
+    One query.
+    """
+    of_tokenization = _tokenizations(dictionaries)
+    match, params = _matching(phrases, excluded)
+    sql = f"""
+        SELECT c.tokenization_id, c.ordinal FROM features_context c
+        WHERE c.tokenization_id = ANY(%s) AND {match} AND c.duplicate_of = c.ordinal LIMIT {MAX_OF_CHIP}
+    """
+    found: dict[tuple[int, ...], list[int]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [list(of_tokenization), *params])
+        for tokenization, ordinal in cursor.fetchall():
+            found.setdefault(tuple(of_tokenization[tokenization]), []).append(ordinal)
+    return found
+
+
+def _tokenizations(dictionaries: Iterable[Dictionary]) -> dict[int, list[int]]:
+    """Return `{tokenization id: dictionary ids}` of dictionaries."""
+    of_tokenization: dict[int, list[int]] = {}
+    for dictionary in dictionaries:
+        if dictionary.tokenization_id is not None:
+            of_tokenization.setdefault(dictionary.tokenization_id, []).append(dictionary.id)
+    return of_tokenization
+
+
+def _matching(phrases: Sequence[str], excluded: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the condition on `c`, a context, that it holds the phrases, with its parameters."""
+    # What is excluded is part of the query, where the index answers it: on its own it would be computed for each text.
+    without = " && !!facet_code_query(%s)" * len(excluded)
+    clauses, params = [], []
+    for phrase in phrases:
+        if has_word(phrase):
+            clauses.append(_HAS_PHRASE.format(without=without))
+            params += [phrase, phrase, *excluded, phrase, phrase, phrase]
+        else:
+            clauses.append("strpos(c.text, %s) > 0")
+            params.append(phrase)
+    return (" AND ".join(clauses), params) if any(map(has_word, phrases)) else ("FALSE", [])
 
 
 def features_in_contexts(

@@ -17,14 +17,15 @@ from features.selectors.context_hits import (
     MAX_FEATURES,
     as_context_hits,
     best_first,
+    chip_contexts,
     features_in_contexts,
     find_contexts,
 )
 from features.selectors.feature_rows import Address, feature_rows
 from features.selectors.search_explanations import by_explanation
 from features.selectors.search_sql import CANDIDATES, Chips, Found, by_density, satisfying, tokens_of_terms
-from features.selectors.suggestions import no_model, no_source
-from features.words import storable
+from features.selectors.suggestions import no_model, no_source, no_source_anywhere
+from features.words import has_word, storable
 
 MAX_RESULTS = 100
 _COLUMNS = ("source", "layer", "n_features", "tokenization_id", "model__slug")
@@ -58,9 +59,7 @@ def search(
         contexts, n_contexts = find_contexts(scope.values(), phrases, parsed.excluded, limit=looked_at)
     of_chip = None
     if parsed.contexts:
-        of_chip = contexts
-        if parsed.words:
-            of_chip, _ = find_contexts(scope.values(), parsed.contexts, parsed.excluded)
+        of_chip = chip_contexts(scope.values(), parsed.contexts, parsed.excluded)
     posted = search_postings.read(parsed, scope, token_ids, contexts, of_chip)
     chips = Chips(
         query=parsed,
@@ -71,9 +70,10 @@ def search(
     )
 
     explained = NOTHING
-    if parsed.words or parsed.labels:
+    # Explanations have no signs: beside words, those that are looked for say nothing of them.
+    if said := (*filter(has_word, parsed.words), *parsed.labels):
         looked_at = CANDIDATES if chips.ask_explained else limit
-        explained = by_explanation(chips, (*parsed.words, *parsed.labels), looked_at)
+        explained = by_explanation(chips, said, looked_at)
     looked_at = CANDIDATES if chips.ask_others else limit
     peaking = search_postings.peaking(chips, posted, looked_at)
     promoting = search_postings.promoting(chips, posted, looked_at)
@@ -155,6 +155,8 @@ def _scope(model: str, source: str) -> dict[int, Dictionary]:
         dictionary.config = {"group_sizes": dictionary.group_sizes}
     if not scope and source and model:
         raise no_source(model, source)
+    if not scope and source:
+        raise no_source_anywhere(source)
     if not scope and model:
         raise no_model(model)
     return scope

@@ -19,6 +19,7 @@ from features.selectors.search_sql import Chips, Found, FoundContext, TokenIds
 from features.statistics import Z95
 
 _Z = Z95 * Z95
+OfDictionaries = Mapping[tuple[int, ...], Sequence[int]]
 _STRENGTHS = {PEAK: "share", PROMOTED: "effect"}
 
 
@@ -26,7 +27,7 @@ _STRENGTHS = {PEAK: "share", PROMOTED: "effect"}
 class Posted:
     """The postings of all that a query looks for, with the ids of its terms, by model, and the model of dictionaries.
 
-    `of_chip` are the contexts that have what `ctx:` asks for; None without such a chip.
+    `of_chip` are the contexts that have what `ctx:` asks for, by dictionaries; None without such a chip.
     """
 
     peak_p: np.ndarray
@@ -34,7 +35,7 @@ class Posted:
     context_p: np.ndarray
     token_ids: TokenIds
     models: Mapping[int, int]
-    of_chip: Sequence[FoundContext] | None
+    of_chip: OfDictionaries | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ def read(
     scope: Mapping[int, Dictionary],
     token_ids: TokenIds,
     contexts: Sequence[FoundContext],
-    of_chip: Sequence[FoundContext] | None,
+    of_chip: OfDictionaries | None,
 ) -> Posted:
     """Read the postings of a query's tokens and of its contexts. At most three queries."""
     dictionaries: dict[int, list[int]] = {}
@@ -89,8 +90,10 @@ def read(
         return postings.read(kind, [(dictionaries[model], tokens) for model, tokens in wanted.items()])
 
     ordinals: dict[tuple[int, ...], set[int]] = {}
-    for context in (*contexts, *(of_chip or ())):
+    for context in contexts:
         ordinals.setdefault(context.dictionaries, set()).add(context.ordinal)
+    for own, of_own in (of_chip or {}).items():
+        ordinals.setdefault(own, set()).update(of_own)
     return Posted(
         peak_p=of_terms(PEAK, (*query.words, *query.tokens)),
         promoted_p=of_terms(PROMOTED, (*query.words, *query.promotes)),
@@ -118,13 +121,10 @@ def among(query: Query, posted: Posted) -> np.ndarray | None:
     return first
 
 
-def _on_top(posting_p: np.ndarray, contexts: Sequence[FoundContext]) -> np.ndarray:
+def _on_top(posting_p: np.ndarray, contexts: OfDictionaries) -> np.ndarray:
     """Return the addresses of the features that have one of the contexts among their top ones."""
     inside_p = np.zeros(len(posting_p), dtype=bool)
-    ordinals: dict[tuple[int, ...], list[int]] = {}
-    for context in contexts:
-        ordinals.setdefault(context.dictionaries, []).append(context.ordinal)
-    for dictionaries, own in ordinals.items():
+    for dictionaries, own in contexts.items():
         inside_p |= np.isin(posting_p["dictionary"], dictionaries) & np.isin(posting_p["key"], own)
     return np.unique(address_of(posting_p["dictionary"], posting_p["index"])[inside_p])
 

@@ -134,21 +134,30 @@ def _addresses(sql: str, params: Sequence[Any]) -> set[Address]:
 
 
 def tokens_of_terms(dictionaries: Iterable[Dictionary], terms: Collection[str]) -> tuple[TokenIds, TokenTexts]:
-    """Return `{term: {model id: ids}}` of tokens that are a term up to white space and case, and texts. One query."""
+    """Return `{term: {model id: ids}}` of tokens that are a term, and texts. One query.
+
+    Tokens are compared up to case and white space around them, but for terms that have white space there, which are
+    compared as they are.
+    """
     found: dict[str, dict[int, list[int]]] = {term: {} for term in terms}
     texts: dict[tuple[int, int], str] = {}
     if not terms:
         return found, texts
     models = {dictionary.model_id for dictionary in dictionaries}
-    folded: dict[str, list[str]] = {}
+    folded: dict[str, list[tuple[str, str | None]]] = {}
     for term in terms:
-        folded.setdefault(fold(term), []).append(term)
-    tokens = VocabularyToken.objects.filter(model_id__in=models, folded__in=[text for text in folded if text])
+        exact = term.replace(r"\n", "\n").replace(r"\t", "\t")
+        if exact != exact.strip():
+            folded.setdefault(fold(exact), []).append((term, exact))
+        if term == term.strip():
+            folded.setdefault(fold(term), []).append((term, None))
+    tokens = VocabularyToken.objects.filter(model_id__in=models, folded__in=list(folded))
     columns = ("model_id", "token_id", "folded", "text")
     for model, token, folded_text, text in tokens.order_by("model_id", "token_id").values_list(*columns):
         texts[model, token] = text
-        for term in folded[folded_text]:
-            found[term].setdefault(model, []).append(token)
+        for term, exact in folded[folded_text]:
+            if exact is None or exact == text:
+                found[term].setdefault(model, []).append(token)
     return found, texts
 
 

@@ -31,6 +31,12 @@ def no_source(model: str, source: str) -> UnknownAddress:
     )
 
 
+def no_source_anywhere(source: str) -> UnknownAddress:
+    """Return the error for a source that no model has, with searches of those that are there."""
+    names = sorted(set(Dictionary.objects.values_list("source", flat=True)))
+    return _unknown(f"No model has a source {source!r}.", "/search?source=", source, names, source=source)
+
+
 def no_index(model: str, source: str, index: int, n_features: int) -> UnknownAddress:
     """Return the error for an index beyond the dictionary."""
     nearest = min(max(index, 0), n_features - 1)

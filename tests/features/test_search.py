@@ -12,6 +12,7 @@ from features.models import Explanation, Feature
 from features.results import SearchTotals
 from features.search import parse
 from features.selectors.context_hits import LENGTH, LINES, snippet, spans_of
+from features.selectors.suggestions import UnknownAddress
 from features.statistics import wilson_interval
 
 SOURCE = "1-res-topk"
@@ -43,6 +44,9 @@ SOURCE = "1-res-topk"
         ('raise -except -"as e"', {"words": ("raise",), "excluded": ("except", "as e")}),
         ("raise -tok:x", {"words": ("raise",), "ignored": ("-tok:x",)}),
         ("-raise", {"ignored": ("only -raise",)}),
+        ("raise raise tok:a tok:a", {"words": ("raise",), "tokens": ("a",)}),
+        ("density:2%-1%", {"density_low": 0.01, "density_high": 0.02}),
+        ("a b c d e f g h i j k l m n o", {"words": tuple("abcdefghijkl"), "ignored": ("beyond 12 terms",)}),
         ("f(x: int) -> --help", {"words": ("f(x:", "int)", "->", "--help")}),
         ("", {}),
     ],
@@ -156,6 +160,43 @@ def test_layers_and_excluded_words_restrict(world, user):
     kept = selectors.search("add -self", limit=100)
     assert 0 < kept.totals.contexts < selectors.search("add", limit=100).totals.contexts
     assert not any(spans_of(hit.text, ["self"]) for hit in kept.contexts)
+
+
+def test_tokens_are_compared_as_they_are_where_white_space_is_asked_for(world):
+    row = world.dictionaries[SOURCE]
+    spaced = [token for token in row.model.tokens.all() if token.text == " self"]
+    assert len(spaced) == 1 and row.model.tokens.filter(folded="self").count() > 1
+    either = {hit.index: hit.matched for hit in selectors.search("tok:self", source=SOURCE, limit=100).peak_tokens}
+    exactly = {hit.index: hit.matched for hit in selectors.search('tok:" self"', source=SOURCE, limit=100).peak_tokens}
+    assert exactly and exactly.keys() < either.keys()
+    assert all(said.startswith("peaks on “ self”") for said in exactly.values())
+    lines = selectors.search(r'tok:"\n"', source=SOURCE).peak_tokens
+    assert lines and all(hit.matched.startswith("peaks on “\n”") for hit in lines)
+
+
+def test_signs_are_looked_for_beside_words(world):
+    everywhere = selectors.search("self", limit=100).totals.contexts
+    results = selectors.search("self ==", limit=100)
+    assert 0 < results.totals.contexts < everywhere
+    assert [row.matched for row in results.explanations] == [
+        row.matched for row in selectors.search("self", limit=100).explanations
+    ]
+    assert selectors.search("==", limit=100).contexts == ()
+
+
+def test_phrases_are_words_in_their_order(world):
+    phrase = selectors.search('ctx:"return self"', limit=100)
+    both = selectors.search("ctx:return ctx:self", limit=100)
+    assert 0 < phrase.totals.contexts < both.totals.contexts
+    assert all(spans_of(hit.text, ["return self"]) for hit in phrase.contexts)
+    one = selectors.search('ctx:"return self" -def', limit=100)
+    assert one.totals.contexts < phrase.totals.contexts
+
+
+def test_a_source_that_nobody_has_is_an_error(world):
+    with pytest.raises(UnknownAddress) as error:
+        selectors.search("self", source="1-res-tpok")
+    assert error.value.details["suggestions"][0] == f"/search?source={SOURCE}"
 
 
 def test_tokens_are_found_where_features_peak_on_or_promote_them(world):

@@ -24,7 +24,7 @@ from features.exports.rows import ExampleRow, StoredDictionary, snapshot
 from features.imports import figures
 from features.imports.features_on_disk import TOKEN_COLUMNS
 from features.models import Explanation
-from features.rows import FEATURE_COLUMNS
+from features.rows import FEATURE_COLUMNS, LISTS
 from inference.dashboards.results import BANDS, HARD_SILENT, TOP
 from inference.errors import Conflict
 
@@ -43,6 +43,8 @@ _EMPTY = (
     *("correlated_features_indices", "correlated_features_pearson", "correlated_features_l1"),
     *("decoder_weights_dist", "vector"),
 )
+# Lists that are stored as 16-bit floats: five figures tell them apart.
+_IN_16_BITS = tuple(name for name in LISTS if name.endswith(("_shares", "_values", "_jaccards", "_cosines")))
 # What describes the dashboards rather than the place where they are stored.
 _STATS = (
     *("n_tokens", "n_contexts", "l0_mean", "l0_median", "l0_p90", "explained_variance", "mean_squared_error"),
@@ -214,7 +216,8 @@ class _Writer:
 
     # --- lines ------------------------------------------------------------------------------------------------------
 
-    def _feature(self, row: dict[str, Any]) -> str:
+    def _feature(self, stored: dict[str, Any]) -> str:
+        row = stored | {name: [float(f"{value:.5g}") for value in stored[name]] for name in _IN_16_BITS}
         middles, heights = figures.bars(self._log_edges, row["histogram"], n_bins=N_BARS, high=row["maximum"])
         n_logit_bins = len(row["logit_histogram"])
         edges = np.linspace(row["logit_low"], row["logit_high"], n_logit_bins + 1)
@@ -242,11 +245,21 @@ class _Writer:
             if n_logit_bins
             else [],
             **{name: [] for name in _EMPTY},
+            **self._correlated(row),
             "facet": {"columns": {name: row[name] for name in FEATURE_COLUMNS if name != "index"}},
         }
         ids = sorted({token for name in TOKEN_COLUMNS for token in row[name]})
         line["facet"]["tokens"] = dict(zip(map(str, ids), self.stored.texts(ids), strict=True))
         return json.dumps(line)
+
+    def _correlated(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return with which features one correlates, where an import has said it: Facet measures Jaccard indices."""
+        if self.stored.row.stats.get("co_firing_measure") != "correlation":
+            return {}
+        return {
+            "correlated_features_indices": row["co_firing_ids"],
+            "correlated_features_pearson": row["co_firing_jaccards"],
+        }
 
     def _activation(self, row: ExampleRow, feature: dict[str, Any]) -> str:
         maximum = feature["maximum"]

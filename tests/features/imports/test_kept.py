@@ -55,6 +55,9 @@ def test_correlated_features_are_shown_as_such(world: World, plain: Path, import
     assert selectors.feature_card("tiny", SOURCE.name, 7).co_firing_measure == "jaccard"
     # It travels on.
     again = write_neuronpedia("copy", SOURCE.name, tmp_path / "again")
+    lines = gzip.decompress((again / "features" / "batch-0.jsonl.gz").read_bytes()).splitlines()
+    assert json.loads(lines[7])["correlated_features_indices"] == [3, 9, 70]
+    assert json.loads(lines[7])["correlated_features_pearson"] == [0.75, 0.5, -0.25]
     assert import_from(again, model="third").state == "done"
     assert selectors.feature_card("third", SOURCE.name, 7).co_firing_measure == "correlation"
 

@@ -32,9 +32,11 @@ def no_source(model: str, source: str) -> UnknownAddress:
 
 
 def no_source_anywhere(source: str) -> UnknownAddress:
-    """Return the error for a source that no model has, with searches of those that are there."""
-    names = sorted(set(Dictionary.objects.values_list("source", flat=True)))
-    return _unknown(f"No model has a source {source!r}.", "/search?source=", source, names, source=source)
+    """Return the error for a source that no model has, with sources that there are."""
+    models = dict(Dictionary.objects.order_by("-id").values_list("source", "model__slug"))
+    error = _unknown(f"No model has a source {source!r}.", "", source, list(models), source=source)
+    error.details["suggestions"] = [f"/{models[name]}/{name}" for name in error.details["suggestions"]]
+    return error
 
 
 def no_index(model: str, source: str, index: int, n_features: int) -> UnknownAddress:

@@ -196,7 +196,7 @@ def test_phrases_are_words_in_their_order(world):
 def test_a_source_that_nobody_has_is_an_error(world):
     with pytest.raises(UnknownAddress) as error:
         selectors.search("self", source="1-res-tpok")
-    assert error.value.details["suggestions"][0] == f"/search?source={SOURCE}"
+    assert error.value.details["suggestions"][0] == f"/tiny/{SOURCE}"
 
 
 def test_tokens_are_found_where_features_peak_on_or_promote_them(world):

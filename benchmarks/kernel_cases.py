@@ -16,20 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.kernel_trials import int8_screen, weights_first
+from benchmarks.kernel_trials import weights_first
+from kernels.bounds import InBfloat16, InBytes
 from kernels.cooccurrence import cooccurrence
 from kernels.encode_features import encode_features
 from kernels.encode_maximum import encode_maximum
-from kernels.encode_threshold import encode_threshold
-from kernels.encode_threshold import exact as exact_threshold
-from kernels.encode_topk import encode_topk
-from kernels.encode_topk import exact as exact_topk
+from kernels.encode_threshold import above_of, encode_threshold
+from kernels.encode_topk import best_of, encode_topk
 from kernels.event_stats import by_feature, event_stats
 from kernels.extremes import extremes
 from kernels.gather_dot import gather_dot
 from kernels.neighbours import neighbours
 from kernels.products import Product
-from kernels.screening import Screen
+from kernels.screening import Screen, Use
 from kernels.source_attribution import reference as dense_attribution
 from kernels.source_attribution import source_attribution
 from kernels.sparse_decode import sparse_decode
@@ -37,7 +36,8 @@ from kernels.stream_topn import stream_topn, value_ranks
 
 SIZES = ((192, 2_048, 32), (768, 24_576, 64), (2_304, 16_384, 64))
 GPU_SIZES = (*SIZES, (2_304, 65_536, 64), (4_096, 131_072, 128))
-TOKENS, GPU_TOKENS = (1, 16, 256), (1, 16, 128, 1_024, 8_192)
+FORMATS = {"8-bit": InBytes, "bfloat16": InBfloat16}
+TOKENS, GPU_TOKENS = (1, 8, 16, 256), (1, 16, 128, 1_024, 8_192)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,49 +97,58 @@ def _encoders(x_td: Tensor, w_fd: Tensor, k: int) -> Iterator[Case]:
     dense_is_rough = w_fd.dtype == torch.bfloat16
     topk = {"peer": "addmm, topk", "torch": dense_topk, "agrees": same_topk}
     threshold = {"peer": "addmm, >, nonzero", "torch": dense_threshold, "agrees": same_rows}
-    screen = None if dense_is_rough else Screen.of(w_fd, b_f)
-    by_best = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=screen)
-    shifted = None if dense_is_rough else Screen.of(w_fd, b_f - threshold_f)
-    by_level = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=shifted)
-    may = screen is not None and Screen.pays(w_fd)
-    best_used = may and by_best.is_screened and exact_topk.pays(by_best, k)
-    level_used = may and by_level.is_screened and exact_threshold.pays(by_level)
-    yield Case(kernel="encode_topk", ours=lambda: encode_topk(x_td, w_fd, b_f, k), used=not best_used, **topk, **common)
+    by_best = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=Screen.of(w_fd, b_f))
+    by_level = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=Screen.of(w_fd, b_f - threshold_f))
+    best_of(by_best, k), above_of(by_level, threshold_f)
+    yield Case(
+        kernel="encode_topk",
+        ours=lambda: encode_topk(x_td, w_fd, b_f, k),
+        used=not _is_served(by_best),
+        **topk,
+        **common,
+    )
     yield Case(
         kernel="encode_threshold",
         ours=lambda: encode_threshold(x_td, w_fd, b_f, threshold_f),
-        used=not level_used,
+        used=not _is_served(by_level),
         **threshold,
         **common,
     )
-    if screen is not None:
+    for name, format in FORMATS.items():
+        if not format.suits(w_fd):
+            continue
+        use = (Use(format=format, fewest_in_cache=0),)
+        screen = Screen(w_fd=w_fd, offset_f=b_f, uses=use)
+        shifted = Screen(w_fd=w_fd, offset_f=b_f - threshold_f, uses=use)
         yield Case(
-            kernel="encode_topk, screened",
-            ours=lambda: exact_topk.best_of(Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=screen), k),
-            used=best_used,
+            kernel=f"encode_topk, {name} screen",
+            ours=lambda screen=screen: encode_topk(x_td, w_fd, b_f, k, screen=screen),
+            used=_is_served(by_best, format),
             **topk,
             **common,
         )
         yield Case(
-            kernel="encode_threshold, screened",
-            ours=lambda: exact_threshold.above_of(Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=shifted), threshold_f),
-            used=level_used,
+            kernel=f"encode_threshold, {name} screen",
+            ours=lambda screen=shifted: encode_threshold(x_td, w_fd, b_f, threshold_f, screen=screen),
+            used=_is_served(by_level, format),
             **threshold,
             **common,
         )
     if not x_td.is_cuda:
-        int8 = int8_screen(w_fd, b_f)
-        trials = {"weights first": lambda: weights_first(x_td, w_fd, b_f, threshold_f)}
-        trials["8-bit screen"] = lambda: int8(x_td, threshold_f)
-        for name, trial in trials.items():
-            yield Case(
-                kernel=f"encode_threshold, {name}",
-                ours=trial,
-                used=False,
-                **{**threshold, "agrees": lambda ours, theirs: abs(len(ours) - len(theirs[2])) <= 2},
-                **common,
-            )
+        yield Case(
+            kernel="encode_threshold, weights first",
+            ours=lambda: weights_first(x_td, w_fd, b_f, threshold_f),
+            used=False,
+            **{**threshold, "agrees": lambda ours, theirs: abs(len(ours) - len(theirs[2])) <= 2},
+            **common,
+        )
     yield from _sparse(x_td, w_fd, b_f, threshold_f, k, shape)
+
+
+def _is_served(product: Product, format: type | None = None) -> bool:
+    """Return whether bounds, in a format or in any, served a product that has been encoded."""
+    bounds = None if product.is_dense or product.x_td.is_cuda else product.bounds
+    return bounds is not None and (format is None or type(bounds.format) is format)
 
 
 def _sparse(x_td: Tensor, w_fd: Tensor, b_f: Tensor, threshold_f: Tensor, k: int, shape: str) -> Iterator[Case]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from kernels.encode_maximum.cpu import without_nan
 from kernels.encode_maximum.reference import Maximum
-from kernels.products import Product, ascending, from_bits
+from kernels.products import Bounded, Product, ascending, from_bits
 from kernels.rows import true_places
 from kernels.screening import above
 
@@ -83,6 +83,7 @@ class Screened:
     """
 
     product: Product
+    bounded: Bounded
     spans: Spans
 
     @cached_property
@@ -91,7 +92,7 @@ class Screened:
 
     @cached_property
     def _highest_bits_cf(self) -> np.ndarray:
-        bits_tf = self.product.bits_tf
+        bits_tf = self.bounded.bits_tf
         rows = []
         for first, last in self.spans:
             highest_f = bits_tf[first:last].max(0)
@@ -105,7 +106,7 @@ class Screened:
         groups = _by_context(context_n, feature_n)
         if not groups:
             return self.product.x_td.new_zeros(0), feature_n.new_zeros(0)
-        columns = [self.product.bits_tf[slice(*self.spans[c])].take(near.numpy(), axis=1) for c, near in groups]
+        columns = [self.bounded.bits_tf[slice(*self.spans[c])].take(near.numpy(), axis=1) for c, near in groups]
         row_n = np.concatenate(
             [
                 self.spans[c][0] + _first_equal(bits_tn, self._highest_bits_cf[c].take(near.numpy()))
@@ -144,7 +145,8 @@ class Screened:
         level_n = torch.from_numpy(score_n) - self._moved(feature_n)
         # The inverse of `above`, below zero where it would be zero of either sign, and then of 16 bits the next lower.
         level_n -= level_n.abs() * (2**-7 + 2**-13) + 2**-120
-        return (ascending(level_n.numpy().view(np.int32)) >> 16).astype(np.int16)
+        kind = self.bounded.bits_tf.dtype
+        return (ascending(level_n.numpy().view(np.int32)) >> (32 - 8 * kind.itemsize)).astype(kind)
 
     def _of_scores(self, bound_cf: Tensor) -> Tensor:
         """Turn stored bounds of what a screen adds to products into bounds of scores in float32."""
@@ -167,7 +169,8 @@ def heights(product: Product, spans: Spans) -> Heights:
             raise ValueError("contexts must lie end to end")
         indptr = torch.tensor(ends, device=product.x_td.device)
         return Known(triton.encode_maximum(product.x_td, product.w_fd, product.b_f, indptr))
-    return Screened(product, spans) if product.is_screened and not product.is_dense else Dense(product.h_tf, spans)
+    bounded = None if product.is_dense else product.bounds
+    return Dense(product.h_tf, spans) if bounded is None else Screened(product, bounded, spans)
 
 
 def _by_context(context_n: Tensor, feature_n: Tensor) -> list[tuple[int, Tensor]]:

@@ -25,8 +25,8 @@ def encode_threshold(
     """Return the entries of `x_td @ w_fd.T + b_f` that exceed their threshold; a NaN never does.
 
     The precision is that of the tensors, except that bfloat16 products are added up, and values returned, in float32.
-    With a screen, made of `Screen.of(w_fd, b_f - threshold_f)`, a bfloat16 product finds the candidates and float32
-    decides: which entries are kept is then the same as in float32, up to float32's own rounding.
+    With a screen, `Screen.of(w_fd, b_f - threshold_f)`, products of fewer bits find the candidates and float32 decides:
+    which entries are kept is then the same as in float32, up to float32's own rounding.
     """
     if screen is None or not screen.pays_for(x_td):
         return encode(x_td, w_fd, b_f, threshold_f)
@@ -39,8 +39,9 @@ def encode_threshold(
 
 def above_of(product: Product, threshold_f: Tensor) -> Rows:
     """Return the same of a product that others look at too."""
-    if product.is_screened and exact.pays(product):
-        return exact.above_of(product, threshold_f)
+    rows = exact.above_of(product, threshold_f) if product.screen else None
+    if rows is not None:
+        return rows
     if product.x_td.is_cuda:
         return encode(product.x_td, product.w_fd, product.b_f, threshold_f)
     return cpu.keep_above(product.h_tf, threshold_f)

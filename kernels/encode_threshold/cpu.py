@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.products import Product
+from kernels.products import Bounded
 from kernels.rows import Rows, chunks, count_not_finite, is_one_chunk, joined, places_to_rows, scores, wide
 
 
@@ -32,6 +32,6 @@ def keep_above(h_tf: Tensor, threshold_f: Tensor) -> Rows:
     )
 
 
-def candidates(product: Product) -> tuple[Tensor, Tensor]:
+def candidates(bounded: Bounded) -> tuple[Tensor, Tensor]:
     """Return indptr and indices of the bounds that are not below zero: neither are their bits."""
-    return places_to_rows(np.flatnonzero(product.bits_tf >= 0), product.bits_tf.shape)
+    return places_to_rows(np.flatnonzero(bounded.bits_tf >= 0), bounded.bits_tf.shape)

@@ -20,7 +20,7 @@ def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int, *, screen: Scre
     """Return the k largest entries of each row of `x_td @ w_fd.T + b_f`, largest first; a NaN is never among them.
 
     Values of equal size come in any order. The precision is that of the tensors, except that bfloat16 products are
-    added up, and values returned, in float32. With a screen, made of `Screen.of(w_fd, b_f)`, a bfloat16 product finds
+    added up, and values returned, in float32. With a screen, `Screen.of(w_fd, b_f)`, products of fewer bits find
     the candidates and float32 decides: the result is then the same as in float32, up to float32's own rounding.
     """
     if screen is None or not screen.pays_for(x_td):
@@ -34,8 +34,9 @@ def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int, *, screen: Scre
 
 def best_of(product: Product, k: int) -> Best:
     """Return the same of a product that others look at too."""
-    if product.is_screened and exact.pays(product, k):
-        return exact.best_of(product, k)
+    best = exact.best_of(product, k) if product.screen else None
+    if best is not None:
+        return best
     if product.x_td.is_cuda:
         return encode(product.x_td, product.w_fd, product.b_f, k)
     return cpu.best(product.h_tf, k)

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.products import Product, ascending, from_bits
+from kernels.gather_dot import gather_dot
+from kernels.products import Bounded, Product, ascending, from_bits, to_bits
 from kernels.rows import Best, chunks, is_one_chunk, places_to_rows, scores, surely_finite, true_places
 from kernels.screening import above
 
@@ -25,6 +26,10 @@ _WORTH_A_FLOOR = 1 << 15
 # Groups for each entry kept, so that few of the k largest share one; fewer groups than this are no faster to rank.
 _GROUPS_EACH, _FEWEST_GROUPS = 4, 256
 _INDEX = np.int64(0xFFFFFFFF)
+# Twice the entries kept, and so many more, are looked at where bounds are not close enough to tell.
+BESIDES = 16
+# For so many tokens, bounds and scores may be far apart: those that matter are scored first.
+_FEW_TOKENS = 8
 
 
 def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int) -> Best:
@@ -60,18 +65,16 @@ def select(h_tf: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return top_of_rows(indptr, indices_n, h_tf.reshape(-1)[torch.from_numpy(places_n)], k)
 
 
-def candidates(product: Product, k: int) -> tuple[Tensor, Tensor, Tensor]:
+def candidates(product: Product, bounded: Bounded, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return `(indptr, indices_n, level_t)`: what is not a candidate has a bound below its token's level."""
-    bits_tf = product.bits_tf
-    highest_tg = _group_maxima(torch.from_numpy(bits_tf), k)
-    if _kth_largest(highest_tg, 2 * k + 16).min(initial=0) < 0:
+    bits_tf = bounded.bits_tf
+    floor_t = _floors(bits_tf, product, bounded, k)
+    if floor_t.min(initial=0) < 0:
         # Bits of numbers below zero are in the opposite order.
         bits_tf = ascending(bits_tf)
-        highest_tg = _group_maxima(torch.from_numpy(bits_tf), k)
-    level_t = _levels(highest_tg, product, k)
-    floor_t = ascending(level_t.view(torch.int16).numpy())
-    indptr, indices_n = places_to_rows(true_places(bits_tf >= floor_t[:, None]), bits_tf.shape)
-    return indptr, indices_n, above(level_t.float())
+        floor_t = _floors(bits_tf, product, bounded, k)
+    indptr, indices_n = places_to_rows(np.flatnonzero(bits_tf >= floor_t[:, None]), bits_tf.shape)
+    return indptr, indices_n, above(from_bits(ascending(floor_t)))
 
 
 def top_of_rows(indptr: Tensor, indices_n: Tensor, values_n: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -89,26 +92,52 @@ def top_of_rows(indptr: Tensor, indices_n: Tensor, values_n: Tensor, k: int) -> 
     return torch.from_numpy(values_tk), torch.from_numpy(key_tk & _INDEX)
 
 
-def _levels(highest_tg: np.ndarray, product: Product, k: int) -> Tensor:
-    """Return in bfloat16 what k bounds at least reach, less what bounds and scores can be apart.
+def _floors(bits_tf: np.ndarray, product: Product, bounded: Bounded, k: int) -> np.ndarray:
+    """Return, like the bits, what the k-th score reaches at least.
 
-    Where that is so much that many more would have to be looked at, it is what 2 k + 16 bounds reach, which may turn
-    out to be too high.
+    For few tokens k features are scored to know: those of the highest bounds of k groups. For many it is what k bounds
+    reach, less what bounds and scores can be apart; where that is so much that many more would have to be looked at, it
+    is what 2 k + 16 bounds reach, which may turn out to be too high.
     """
-    assert product.screen is not None
+    grouped_tsg = _grouped(torch.from_numpy(bits_tf), k)
+    if len(bits_tf) <= _FEW_TOKENS:
+        return ascending(to_bits(_below(_lowest_of(product, grouped_tsg, k)), bits_tf))
+    highest_tg = grouped_tsg.amax(1).numpy()
     kth_t, later_t = (
-        from_bits(ascending(_kth_largest(highest_tg, min(number, highest_tg.shape[1])))) for number in (k, 2 * k + 16)
+        from_bits(ascending(_kth_largest(highest_tg, min(n, highest_tg.shape[1])))) for n in (k, 2 * k + BESIDES)
     )
-    near_t = kth_t - kth_t.abs() * 2**-6 - product.screen.gap(product.x_te)
-    return torch.maximum(near_t, later_t).bfloat16()
+    return ascending(to_bits(torch.maximum(_below(kth_t - bounded.gap_t), later_t), bits_tf))
+
+
+def _below(level_t: Tensor) -> Tensor:
+    """Return what bounds of scores at a level reach, however they were rounded when they were stored."""
+    return level_t - level_t.abs() * 2**-6
+
+
+def _lowest_of(product: Product, bits_tsg: Tensor, k: int) -> Tensor:
+    """Return the lowest of the scores of k features, each the one of the highest bound in its group."""
+    highest_tg, place_tg = bits_tsg.max(1)
+    n_groups = highest_tg.shape[1]
+    group_tk = torch.from_numpy(np.argpartition(highest_tg.numpy(), n_groups - k, axis=1)[:, n_groups - k :])
+    index_tk = (place_tg.gather(1, group_tk) * n_groups + group_tk).sort(1).values
+    indptr = torch.arange(len(index_tk) + 1) * k
+    h_n = (
+        gather_dot(product.x_td, product.w_fd, indptr, index_tk.view(-1), steady=True) + product.b_f[index_tk.view(-1)]
+    )
+    return h_n.masked_fill_(h_n.isnan(), -torch.inf).view(-1, k).amin(1)
 
 
 def _group_maxima(values_tf: Tensor, k: int) -> np.ndarray:
-    """Return the maxima of groups of features far apart: of whole rows of numbers at a time."""
+    """Return the maxima of groups of features."""
+    return _grouped(values_tf, k).amax(1).numpy()
+
+
+def _grouped(values_tf: Tensor, k: int) -> Tensor:
+    """Return [T, S, G], groups of S features far apart, so that their maxima are those of whole rows of numbers."""
     n_tokens, n_features = values_tf.shape
     size = max(1, n_features // max(_GROUPS_EACH * k, _FEWEST_GROUPS))
     n_groups = n_features // size
-    return values_tf[:, : n_groups * size].reshape(n_tokens, size, n_groups).amax(1).numpy()
+    return values_tf[:, : n_groups * size].reshape(n_tokens, size, n_groups)
 
 
 def _kth_largest(values_tg: np.ndarray, k: int) -> np.ndarray:

@@ -17,6 +17,8 @@ from kernels.screening import Screen
 __all__ = ["neighbours"]
 
 _NEVER = -1e4
+# A screen is made for one call: measured to cost what it saves for some thousand rows.
+_WORTH_A_SCREEN = 1024
 
 
 def neighbours(unit_fd: Tensor, k: int, *, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
@@ -29,7 +31,7 @@ def neighbours(unit_fd: Tensor, k: int, *, rows: slice = slice(None)) -> tuple[T
     here_c = torch.arange(n_rows, device=unit_fd.device)[rows]
     absent_f = ~(unit_fd.square().sum(1) > 0)
     b_f = torch.where(absent_f, _NEVER, 0.0).to(unit_fd.dtype)
-    screen = Screen.of(unit_fd, b_f) if Screen.pays(unit_fd) else None
+    screen = Screen.of(unit_fd, b_f) if len(here_c) >= _WORTH_A_SCREEN else None
     best = encode_topk(unit_fd[rows], unit_fd, b_f, min(k + 1, n_rows), screen=screen)
     # Each row is its own nearest, unless others equal it: what comes behind it moves up a place.
     behind_ck = (best.indices_tk == here_c[:, None]).cumsum(1)[:, :-1] > 0

@@ -10,6 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kernels.bounds import InBfloat16, InBytes
+from kernels.screening import Screen, Use
+
+FORMATS = {"bfloat16": InBfloat16, "bytes": InBytes}
+
 
 class Inputs(NamedTuple):
     x_td: Tensor
@@ -130,3 +135,8 @@ def far_apart(device: torch.device) -> Inputs:
     # Not by torch.empty, which tests fill with NaN: that would touch all of it.
     w_far_fd = torch.empty_strided((300, 16), (stride, 1), device=device)
     return Inputs(x_td.to(device), w_far_fd.copy_(w_fd), b_f.to(device))
+
+
+def screen_in(format: type, w_fd: Tensor, offset_f: Tensor) -> Screen:
+    """Return a screen in one format, whatever the sizes and the machine."""
+    return Screen(w_fd=w_fd, offset_f=offset_f, uses=(Use(format=format, fewest_in_cache=0),))

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
+from kernels.bounds import InBfloat16, InBytes
 from kernels.encode_maximum import Dense, cpu, encode_maximum, heights, reference
 from kernels.encode_maximum.heights import Known, Screened
 from kernels.products import Product
-from kernels.screening import Screen
-from tests.kernels.inputs import NOT_FINITE, WELL_BEHAVED, Inputs, far_apart, normal
+from tests.kernels.inputs import NOT_FINITE, WELL_BEHAVED, Inputs, far_apart, normal, screen_in
 
 pytest.importorskip("triton", reason="Triton has no wheels for this platform")
 
@@ -90,15 +90,17 @@ def test_maxima_repeat_themselves(implementation, device):
         assert all(torch.equal(a, b) for a, b in zip(implementation(*inputs, indptr), first, strict=True))
 
 
-def screened(inputs: Inputs, spans, *, threshold=None):
+def screened(inputs: Inputs, spans, *, format=InBfloat16, threshold=None):
     offset_f = inputs.b_f if threshold is None else inputs.b_f - threshold
-    return Screened(Product(**inputs._asdict(), screen=Screen.of(inputs.w_fd, offset_f)), spans)
+    product = Product(**inputs._asdict(), screen=screen_in(format, inputs.w_fd, offset_f))
+    return Screened(product, product.bounds, spans)
 
 
 HEIGHTS = {
     "dense": lambda inputs, spans: heights(Product(**inputs._asdict()), spans),
     "screened": screened,
     "screened-above": lambda inputs, spans: screened(inputs, spans, threshold=0.7),
+    "screened-bytes": lambda inputs, spans: screened(inputs, spans, format=InBytes, threshold=0.7),
     "triton": lambda inputs, spans: Known(
         fused.encode_maximum(*inputs, torch.tensor([0, *(last for _, last in spans)], device=inputs.x_td.device))
     ),
@@ -139,12 +141,13 @@ def test_heights_do_not_depend_on_what_else_is_asked_for():
     assert all(len(column) == 0 for column in found.exact(alone_n[:0], alone_n[:0]))
 
 
+@pytest.mark.parametrize("format", [InBfloat16, InBytes])
 @pytest.mark.parametrize("threshold", [None, 0.7])
-def test_heights_are_exact_on_either_side_of_zero(threshold):
+def test_heights_are_exact_on_either_side_of_zero(threshold, format):
     x_td, w_fd, _ = normal(120, 96, 700)
     inputs = Inputs(x_td, w_fd / 10, torch.linspace(-6, 3, 700))
     inputs.w_fd[5] = inputs.b_f[5] = 0
-    found = screened(inputs, [(0, 50), (50, 120)], threshold=threshold)
+    found = screened(inputs, [(0, 50), (50, 120)], threshold=threshold, format=format)
     context_n, feature_n = torch.arange(2).repeat_interleave(700), torch.arange(700).repeat(2)
     values_n, rows_n = found.exact(context_n, feature_n)
     h_tf = ((inputs.x_td[:, None] * inputs.w_fd).sum(2, dtype=torch.float64) + inputs.b_f).float()

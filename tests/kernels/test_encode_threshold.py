@@ -3,34 +3,39 @@ import torch
 
 from kernels.encode_threshold import above_of, cpu, encode_threshold, exact, reference
 from kernels.products import Product
-from kernels.screening import Screen
-from tests.kernels.inputs import NOT_FINITE, WELL_BEHAVED, Inputs, far_apart, normal
+from tests.kernels.inputs import FORMATS, NOT_FINITE, WELL_BEHAVED, Inputs, far_apart, normal, screen_in
 
 pytest.importorskip("triton", reason="Triton has no wheels for this platform")
 
 from kernels.encode_threshold import triton as fused
 
 
-def screened(x_td, w_fd, b_f, threshold_f):
-    product = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=Screen.of(w_fd, b_f - threshold_f))
-    # Whatever their size, where bounds hold.
-    strange = not product.x_te.isfinite().all()
-    return encode_threshold(x_td, w_fd, b_f, threshold_f) if strange else exact.above_of(product, threshold_f)
+def screened(format):
+    def encode(x_td, w_fd, b_f, threshold_f):
+        screen = screen_in(format, w_fd, b_f - threshold_f)
+        rows = exact.above_of(Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=screen), threshold_f)
+        # Nothing is found where bounds do not hold.
+        return encode_threshold(x_td, w_fd, b_f, threshold_f) if rows is None else rows
+
+    return encode
 
 
 IMPLEMENTATIONS = {
     "reference": reference.encode_threshold,
     "cpu": cpu.encode_threshold,
     "triton": fused.encode_threshold,
-    "screened": screened,
     "dispatch": encode_threshold,
+    **{f"screened-{name}": screened(format) for name, format in FORMATS.items()},
 }
+ON_CPUS_ALONE = "cpu", "screened-bytes"
 
 
 @pytest.fixture(params=IMPLEMENTATIONS, ids=IMPLEMENTATIONS)
-def implementation(request, device, poisoned):
-    if request.param == "cpu" and device.type != "cpu":
+def implementation(request, device, poisoned, monkeypatch):
+    if request.param in ON_CPUS_ALONE and device.type != "cpu":
         pytest.skip("runs on CPUs alone")
+    if request.param.startswith("screened"):
+        monkeypatch.setattr(exact, "_IN_CACHE", 1)  # however many the candidates
     return IMPLEMENTATIONS[request.param]
 
 
@@ -140,12 +145,13 @@ def test_encode_threshold_on_the_gpu_at_the_size_of_a_published_dictionary(devic
 
 
 @pytest.mark.parametrize(("share", "dense"), [(0.5, True), (0.05, True), (0.001, False)])
-def test_everything_is_computed_where_many_fire(share, dense):
+@pytest.mark.parametrize("format", FORMATS)
+def test_everything_is_computed_where_many_fire(format, share, dense):
     """Bounds would have been looked at in vain: the same product in float32 serves whoever looks at it next."""
     x_td, w_fd, b_f = normal(512, 64, 4096)
     threshold_f = torch.full((4096,), float((x_td @ w_fd.T + b_f).flatten()[:100_000].quantile(1 - share)))
-    product = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=Screen.of(w_fd, b_f - threshold_f))
-    assert product.is_screened
+    screen = screen_in(FORMATS[format], w_fd, b_f - threshold_f)
+    product = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=screen)
     rows = above_of(product, threshold_f)
     assert product.is_dense == dense
     check(Inputs(x_td, w_fd, b_f), threshold_f, rows, tolerance=2e-5)

@@ -3,33 +3,40 @@ import torch
 
 from kernels.encode_topk import best_of, cpu, encode_topk, exact, reference
 from kernels.products import Product
-from kernels.screening import Screen
-from tests.kernels.inputs import NOT_FINITE, WELL_BEHAVED, Inputs, far_apart, normal
+from tests.kernels.inputs import FORMATS, NOT_FINITE, WELL_BEHAVED, Inputs, far_apart, normal, screen_in
 
 pytest.importorskip("triton", reason="Triton has no wheels for this platform")
 
 from kernels.encode_topk import triton as fused
 
 
-def screened(x_td, w_fd, b_f, k):
-    product = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=Screen.of(w_fd, b_f))
-    # Whatever their size, where bounds hold.
-    return exact.best_of(product, k) if product.x_te.isfinite().all() else encode_topk(x_td, w_fd, b_f, k)
+def screened(format):
+    def encode(x_td, w_fd, b_f, k):
+        best = exact.best_of(Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=screen_in(format, w_fd, b_f)), k)
+        # Nothing is found where bounds do not hold.
+        return encode_topk(x_td, w_fd, b_f, k) if best is None else best
+
+    return encode
 
 
 IMPLEMENTATIONS = {
     "reference": reference.encode_topk,
     "cpu": cpu.encode_topk,
     "triton": fused.encode_topk,
-    "screened": screened,
     "dispatch": encode_topk,
+    **{f"screened-{name}": screened(format) for name, format in FORMATS.items()},
 }
+ON_CPUS_ALONE = "cpu", "screened-bytes"
 
 
 @pytest.fixture(params=IMPLEMENTATIONS, ids=IMPLEMENTATIONS)
-def implementation(request, device, poisoned):
-    if request.param == "cpu" and device.type != "cpu":
+def implementation(request, device, poisoned, monkeypatch):
+    if request.param in ON_CPUS_ALONE and device.type != "cpu":
         pytest.skip("runs on CPUs alone")
+    if request.param.startswith("screened"):
+        # However many the candidates.
+        monkeypatch.setattr(exact, "_IN_CACHE", 1)
+        monkeypatch.setattr(exact, "_MOST_CANDIDATES", 1)
     return IMPLEMENTATIONS[request.param]
 
 
@@ -104,13 +111,18 @@ def test_a_floor_selects_what_a_sort_does(poisoned):
     torch.testing.assert_close(cpu.select(h_tf, 40)[0], h_tf.topk(40, dim=1).values, equal_nan=True, rtol=0, atol=0)
 
 
-def test_rows_that_the_bounds_do_not_prove_are_computed_again(device):
-    inputs = normal(5, 64, 400).to(device)
+@pytest.mark.parametrize("n_tokens", [5, 40])
+@pytest.mark.parametrize("format", FORMATS)
+def test_rows_that_the_bounds_do_not_prove_are_computed_again(device, format, n_tokens, monkeypatch):
+    monkeypatch.setattr(exact, "_MOST_CANDIDATES", 1)
+    if format == "bytes" and device.type != "cpu":
+        pytest.skip("runs on CPUs alone")
+    inputs = normal(n_tokens, 64, 1500).to(device)
     w_fd = inputs.w_fd.clone()
-    w_fd[1:200] = w_fd[0] + 1e-5 * w_fd[1:200]  # closer together than bfloat16 can tell
+    w_fd[1:200] = w_fd[0] + 1e-5 * w_fd[1:200]  # closer together than few bits can tell
     x_td = torch.cat([inputs.x_td, w_fd[:1] * 8])
     inputs = Inputs(x_td, w_fd, inputs.b_f * 0)
-    check(inputs, 16, screened(*inputs, 16))
+    check(inputs, 16, screened(FORMATS[format])(*inputs, 16))
 
 
 @pytest.mark.parametrize(("k", "n_tiles"), [(32, 16), (64, 512), (1, 1), (128, 1)])
@@ -129,10 +141,10 @@ def test_encode_topk_on_the_gpu_at_the_size_of_a_published_dictionary(device, dt
 
 
 @pytest.mark.parametrize(("k", "dense"), [(8, False), (256, True)])
-def test_everything_is_computed_where_many_are_kept(k, dense):
+@pytest.mark.parametrize("format", FORMATS)
+def test_everything_is_computed_where_many_are_kept(format, k, dense):
     x_td, w_fd, b_f = normal(512, 64, 4096)
-    product = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=Screen.of(w_fd, b_f))
-    assert product.is_screened
+    product = Product(x_td=x_td, w_fd=w_fd, b_f=b_f, screen=screen_in(FORMATS[format], w_fd, b_f))
     best = best_of(product, k)
     assert product.is_dense == dense
     torch.testing.assert_close(best.values_tk, (x_td @ w_fd.T + b_f).topk(k, dim=1).values, atol=1e-4, rtol=1e-4)

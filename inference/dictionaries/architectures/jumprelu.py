@@ -6,7 +6,6 @@ before the jump, which is a threshold of at least zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,7 +14,7 @@ from inference.dictionaries.sparse import SparseActivations
 from kernels.encode_features import encode_features
 from kernels.encode_threshold import above_of, encode_threshold, keep_above
 from kernels.products import Product
-from kernels.screening import Screen, no_screen
+from kernels.screening import Screen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,15 +22,15 @@ class JumpReLU:
     """Thresholds of all features, and what finds candidates before anything is computed in float32, where that pays."""
 
     threshold_f: Tensor
-    screen: Callable[[], Screen | None] = no_screen
+    screen: Screen | None = None
 
     @classmethod
     def of(cls, threshold_f: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> JumpReLU:
         """Return JumpReLU for these weights, screened where that pays."""
-        return cls(threshold_f, Screen.when_needed(w_enc_fd, b_enc_f - threshold_f))
+        return cls(threshold_f, Screen.of(w_enc_fd, b_enc_f - threshold_f))
 
     def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
-        rows = encode_threshold(x_td, w_enc_fd, b_enc_f, self.threshold_f, screen=self.screen())
+        rows = encode_threshold(x_td, w_enc_fd, b_enc_f, self.threshold_f, screen=self.screen)
         return SparseActivations(rows.indptr, rows.indices_n, rows.values_n.to(x_td.dtype), len(b_enc_f))
 
     def encode_product(self, product: Product) -> SparseActivations:

@@ -8,7 +8,7 @@ one feature per row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -41,10 +41,10 @@ class Activation(Protocol):
 
 @runtime_checkable
 class Fused(Protocol):
-    """An activation that a kernel decides on, which may find its candidates in bfloat16."""
+    """An activation that a kernel decides on, which may find its candidates in fewer bits."""
 
     @property
-    def screen(self) -> Callable[[], Screen | None]: ...
+    def screen(self) -> Screen | None: ...
 
     def encode_product(self, product: Product) -> SparseActivations:
         """Return the activations of a product that others look at too."""
@@ -80,7 +80,7 @@ class LinearEncoder:
         return self.activation.kth_scores(activations)
 
     def encode_with_heights(self, x_td: Tensor, spans: Spans) -> tuple[SparseActivations, Heights]:
-        screen = self.activation.screen() if isinstance(self.activation, Fused) else None
+        screen = self.activation.screen if isinstance(self.activation, Fused) else None
         product = Product(x_td=x_td, w_fd=self.w_enc_fd, b_f=self.b_enc_f, screen=screen)
         if isinstance(self.activation, Fused):
             activations = self.activation.encode_product(product)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from kernels.encode_features import encode_features
 from kernels.encode_topk import best_of, encode_topk, keep_best
 from kernels.products import Product
 from kernels.rows import scores
-from kernels.screening import Screen, no_screen
+from kernels.screening import Screen
 
 FIRST_RIVALS = 64
 MANY = 8
@@ -26,15 +26,15 @@ class TopK:
     """The number of features that fire at a token, and what finds candidates before float32 does, where that pays."""
 
     k: int
-    screen: Callable[[], Screen | None] = no_screen
+    screen: Screen | None = None
 
     @classmethod
     def of(cls, k: int, w_enc_fd: Tensor, b_enc_f: Tensor) -> TopK:
         """Return TopK for these weights, screened where that pays."""
-        return cls(k, Screen.when_needed(w_enc_fd, b_enc_f))
+        return cls(k, Screen.of(w_enc_fd, b_enc_f))
 
     def encode(self, x_td: Tensor, w_enc_fd: Tensor, b_enc_f: Tensor) -> SparseActivations:
-        best = encode_topk(x_td, w_enc_fd, b_enc_f, self.k, screen=self.screen())
+        best = encode_topk(x_td, w_enc_fd, b_enc_f, self.k, screen=self.screen)
         return SparseActivations.from_topk(best.values_tk.to(x_td.dtype), best.indices_tk, len(b_enc_f))
 
     def encode_product(self, product: Product) -> SparseActivations:

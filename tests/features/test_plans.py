@@ -60,7 +60,7 @@ def test_the_command_writes_every_page(world, tmp_path):
     text = (tmp_path / "plans.md").read_text()
     assert re.findall("^## (.*)$", text, re.MULTILINE) == list(plans.pages())
     assert "Index Scan" in text
-    assert "8 pages" in out.getvalue()
+    assert f"{len(plans.pages())} pages" in out.getvalue()
 
 
 def test_without_a_built_dictionary_it_says_what_to_do(registered):

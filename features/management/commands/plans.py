@@ -20,7 +20,7 @@ How Postgres {version} answers the pages of the largest dictionary of a deployme
 deployment that every statement of a dictionary's pages names its own partitions and no others. Where a plan does the
 same for every dictionary, the first stands for all. [storage.md](storage.md) says how long pages take.
 """
-_PARTITIONED = re.compile(r"features_(?:feature|example|context)\b|features_explanation")
+_PARTITIONED = re.compile(r"features_(?:feature|example|context|posting)\b|features_explanation")
 
 
 class Command(FacetCommand):

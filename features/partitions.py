@@ -103,6 +103,7 @@ def fill(partition: Partition, columns: Sequence[str], chunks: Iterable[Sequence
             cursor.execute("SELECT set_config('maintenance_work_mem', %s, true)", [memory or general])
             cursor.execute(definition)
         cursor.execute("SELECT set_config('maintenance_work_mem', %s, true)", [general])
+        _leave_expressions_out(cursor, table)
         cursor.execute(f"ANALYZE {table}")
     return count
 
@@ -177,6 +178,24 @@ def _indexes(cursor: Any, partition: Partition) -> list[str]:
             using = re.search(r" USING .*", definition, re.DOTALL)[0]
             statements.append(f"CREATE INDEX {quoted(f'{name}_{partition.key}_next')} ON {table}{using}")
     return statements
+
+
+def _leave_expressions_out(cursor: Any, table: str) -> None:
+    """Keep ANALYZE from computing the expressions of indexes, the words of texts.
+
+    That would take as long as the index. Plans are the same without, and made sooner: reading statistics of words takes
+    two milliseconds of a search.
+    """
+    cursor.execute(
+        """
+        SELECT i.indexrelid::regclass::text, a.attnum FROM pg_index i
+        JOIN pg_attribute a ON a.attrelid = i.indexrelid AND i.indkey[a.attnum - 1] = 0
+        WHERE i.indrelid = %s::regclass AND i.indexprs IS NOT NULL
+        """,
+        [table],
+    )
+    for index, column in cursor.fetchall():
+        cursor.execute(f"ALTER INDEX {index} ALTER COLUMN {column:d} SET STATISTICS 0")
 
 
 def _rename_indexes(cursor: Any, partition: Partition) -> None:

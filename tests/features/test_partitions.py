@@ -100,6 +100,19 @@ def test_a_new_partition_is_analysed_and_mostly_frozen(world):
     assert rows == len({*world.parts.result.dashboards["1-res-topk"].examples.feature_x.tolist()})
 
 
+def test_the_words_of_texts_are_not_made_again_for_statistics(world):
+    key = world.dictionaries["1-res-topk"].tokenization_id
+    table, index = f"features_context_{key}", f"context_words_{key}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"ANALYZE {table}")  # as autovacuum will
+        cursor.execute(
+            "SELECT tablename, count(*) FROM pg_stats WHERE tablename = ANY(%s) GROUP BY 1", [[table, index]]
+        )
+        assert dict(cursor.fetchall()) == {table: 1 + len(CONTEXT_COLUMNS)}
+        cursor.execute("SELECT count(*) FROM pg_indexes WHERE indexname = %s", [index])
+        assert cursor.fetchone() == (1,)
+
+
 def test_what_is_stored_is_what_was_measured(world):
     source = world.dictionaries["2-res-jump"]
     dashboard = world.parts.result.dashboards["2-res-jump"]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from importlib import import_module
 
+import psycopg
 import structlog
 from django.db import InterfaceError, OperationalError, connection
 
@@ -22,7 +23,7 @@ from features.holds import SHARED
 from features.models import Run
 from inference.dashboards.corpus import Cancelled
 from inference.dashboards.results import Progress
-from inference.errors import FacetError
+from inference.errors import FacetError, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +37,22 @@ WORK: dict[str, str] = {
     Run.Kind.EXPORT: "features.exports.job:run_export",
 }
 Watcher = Callable[[Progress, float | None], None]
+# What Postgres says of connections that end or do not begin: it was stopped, it crashed, it is starting.
+_AWAY = ("08", "57P01", "57P02", "57P03")
 # Returns False where the run goes on without this process.
 Job = Callable[[Run, "Reporter"], bool | None]
+
+
+class DatabaseAway(Unavailable):
+    """Postgres went away under a run, which stays marked as running and goes on when somebody looks for lost ones."""
+
+    code = "database-away"
+
+
+class DatabaseFull(Unavailable):
+    """Postgres has no room to store what came out."""
+
+    code = "database-full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +85,7 @@ def carry_out(run_id: int, job: Job, *, watch: Watcher = silent) -> None:
     """Start a run, do its job, and end it unless others go on with it.
 
     Whatever goes wrong is recorded in the run with a cause and a remedy, and raised again if it is not a FacetError.
-    `watch` is told of progress as the run's page is.
+    Raises DatabaseAway where nothing can be recorded. `watch` is told of progress as the run's page is.
     """
     if not services.runs.start(run=run_id):
         log.info("The run is over; there is nothing to do.", run=run_id)
@@ -84,17 +99,47 @@ def carry_out(run_id: int, job: Job, *, watch: Watcher = silent) -> None:
     except FacetError as error:
         log.warning("The run failed.", run=run_id, cause=error.cause)
         services.runs.fail(run=run_id, error=error)
+    except (OperationalError, InterfaceError, psycopg.OperationalError) as error:
+        connection.close()
+        _fail_of_database(run_id, error)
     except Exception as error:
-        first_line = str(error).strip().partition("\n")[0] or "no message"
-        failure = FacetError(
-            f"{type(error).__name__}: {first_line[:300]}",
-            "The worker's log has the details. Resume the run, or report it.",
-        )
-        services.runs.fail(run=run_id, error=failure)
+        services.runs.fail(run=run_id, error=_unexpected(error))
         raise
     else:
         if is_over:
             services.runs.finish(run=run_id)
+
+
+def _fail_of_database(run_id: int, error: Exception) -> None:
+    """Record what Postgres complained of, and raise unless it is the user's to mend."""
+    complaint = error if isinstance(error, psycopg.Error) else error.__cause__
+    state = getattr(complaint, "sqlstate", None)
+    if isinstance(complaint, psycopg.errors.DiskFull):
+        failure = DatabaseFull(
+            f"The disk of the database is full: {_first_line(error)}",
+            "Free some space there and resume the run: what is finished is kept.",
+        )
+        services.runs.fail(run=run_id, error=failure)
+    elif state is None or state.startswith(_AWAY):
+        raise DatabaseAway(
+            f"The database went away during run {run_id}: {_first_line(error)}",
+            "Batch workers take the run up again when it is back, as does python manage.py resume_runs; what is"
+            " finished is kept.",
+        ) from error
+    else:
+        services.runs.fail(run=run_id, error=_unexpected(error))
+        raise error
+
+
+def _unexpected(error: Exception) -> FacetError:
+    return FacetError(
+        f"{type(error).__name__}: {_first_line(error)}",
+        "The worker's log has the details. Resume the run, or report it.",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300] or "no message"
 
 
 class Reporter:

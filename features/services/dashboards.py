@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
+from psycopg import errors
 
 from features import partitions, postings
 from features.models import Corpus, Dictionary, LanguageModel, Tokenization
@@ -29,6 +30,8 @@ from inference.dashboards.results import ContextTable, DictionaryDashboard
 from inference.errors import InvalidInput, Unavailable
 
 SWAP_ATTEMPTS = 6
+# What Postgres says where others hold what is to be swapped.
+_BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled)
 BINS_PER_DECADE = 4
 # What is measured of the weights themselves, and stays when dashboards change.
 KEPT = ("fidelity",)
@@ -91,6 +94,8 @@ def publish(
         try:
             _swap(tokenization, stats, explanations or {}, has_token_features=has_token_features)
         except OperationalError as error:
+            if not isinstance(error.__cause__, _BUSY):
+                raise
             if connection.in_atomic_block or attempt == SWAP_ATTEMPTS - 1:
                 raise Unavailable(
                     "The new dashboards are written, but readers kept the tables busy.", "Resume the run in a moment."

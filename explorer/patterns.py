@@ -25,6 +25,7 @@ from features.results import (
     ModelCard,
     Neighbour,
     Page,
+    PeakToken,
     SearchResults,
     SearchTotals,
     SourceCard,
@@ -209,7 +210,15 @@ def feature_card() -> FeatureCard:
         kurtosis=2.7,
         token_entropy=1.38,
         burstiness=3.37,
-        peak_tokens=((" raise", 612), ("\n            raise", 188), (" Error", 41), ("(", 9)),
+        peak_tokens=tuple(
+            PeakToken(text=text, share=share, firings=firings)
+            for text, share, firings in (
+                (" raise", 0.71, 612),
+                ("\n            raise", 0.22, 188),
+                (" Error", 0.0412, 41),
+                ("(", 0.0091, 9),
+            )
+        ),
         next_tokens=((" ValueError", 21), (" TypeError", 8), ("\n", 2)),
         activations=Histogram(edges=edges, counts=counts, log_x=True),
         logits=Histogram(edges=logit_edges, counts=logit_counts),

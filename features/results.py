@@ -159,6 +159,15 @@ class CommentCard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeakToken:
+    """A vocabulary entry with the share of a feature's activation that falls on it, and in how many firings."""
+
+    text: str
+    share: float
+    firings: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEffect:
     """A vocabulary entry with the feature's direct effect on its logit, centred over the vocabulary.
 
@@ -281,7 +290,7 @@ class FeatureCard:
     kurtosis: float | None
     token_entropy: float
     burstiness: float
-    peak_tokens: tuple[tuple[str, int], ...]
+    peak_tokens: tuple[PeakToken, ...]
     next_tokens: tuple[tuple[str, int], ...]
     activations: Histogram
     logits: Histogram

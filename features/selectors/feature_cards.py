@@ -19,6 +19,7 @@ from features.results import (
     FeaturePage,
     Histogram,
     Neighbour,
+    PeakToken,
     TokenEffect,
 )
 from features.selectors.examples import groups_of, unpacked
@@ -157,8 +158,10 @@ def _card(
         token_entropy=feature.token_entropy,
         burstiness=feature.firing_count / feature.context_count if feature.context_count else 0.0,
         peak_tokens=tuple(
-            (texts[token], count)
-            for token, count in zip(feature.peak_token_ids, feature.peak_token_counts, strict=True)
+            PeakToken(text=texts[token], share=share, firings=count)
+            for token, share, count in zip(
+                feature.peak_token_ids, feature.peak_token_shares, feature.peak_token_counts, strict=True
+            )
         ),
         next_tokens=tuple(
             (texts[token], count)

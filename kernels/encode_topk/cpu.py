@@ -22,7 +22,7 @@ from kernels.rows import Best, chunks, is_one_chunk, places_to_rows, scores, sur
 from kernels.screening import above
 
 # Measured: below this many pre-activations the steps of finding a floor cost more than they save.
-_WORTH_A_FLOOR = 1 << 15
+_WORTH_A_FLOOR = 1 << 16
 # Groups for each entry kept, so that few of the k largest share one; fewer groups than this are no faster to rank.
 _GROUPS_EACH, _FEWEST_GROUPS = 4, 256
 _INDEX = np.int64(0xFFFFFFFF)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels.event_stats.reference import EventStats
-from kernels.rows import row_ends
+from kernels.rows import row_ends, surely_finite
 
 
 def by_feature(feature_e: Tensor, n_features: int) -> tuple[Tensor, Tensor]:
@@ -25,9 +25,9 @@ def event_stats(indptr: Tensor, value_e: Tensor, bin_e: Tensor, n_bins: int) -> 
     count_f = indptr.diff()
     n_features = len(count_f)
     feature_e = torch.arange(n_features).repeat_interleave(count_f, output_size=len(value_e))
-    finite_e = value_e.isfinite()
     not_finite_f = torch.zeros_like(count_f)
-    if not finite_e.all():
+    if not surely_finite(value_e):
+        finite_e = value_e.isfinite()
         not_finite_f = torch.bincount(feature_e[~finite_e], minlength=n_features)
         feature_e, value_e, bin_e = feature_e[finite_e], value_e[finite_e], bin_e[finite_e]
         count_f = count_f - not_finite_f
@@ -41,5 +41,6 @@ def event_stats(indptr: Tensor, value_e: Tensor, bin_e: Tensor, n_bins: int) -> 
             power *= value
             stats.powers_f4.numpy()[firing_f, degree] = np.add.reduceat(power, starts)
         stats.maximum_f.numpy()[firing_f] = np.maximum.reduceat(value_e.float().numpy(), starts)
-    histogram_c = torch.bincount(feature_e * n_bins + bin_e, minlength=n_features * n_bins)
-    return stats._replace(count_f=count_f, histogram_fb=histogram_c.view(n_features, n_bins), not_finite_f=not_finite_f)
+    place_e = (feature_e * n_bins).add_(bin_e).numpy()
+    histogram_fb = torch.from_numpy(np.bincount(place_e, minlength=n_features * n_bins)).view(n_features, n_bins)
+    return stats._replace(count_f=count_f, histogram_fb=histogram_fb, not_finite_f=not_finite_f)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from features.looks.amounts import amount_of
+import structlog
+
+from features.looks.amounts import Amount, amount_of, amount_of_dataset
 from features.models import Corpus
 from features.services.checks import path_of
 from features.services.corpora import split_by_name
 from features.texts.copies import PARQUET
+from features.texts.datasets import LIMIT, DatasetUnavailable, files_of_dataset
 from features.texts.finding import HUB, UNSTORABLE, files_of, is_storable
 from features.texts.lines import SUFFIXES
 from features.words import slugify, storable
 from inference.errors import InvalidInput, NotFound, using_paths
+
+log = structlog.get_logger(__name__)
 
 MAX_FILES = 200_000
 SHOWN = 12
@@ -41,8 +47,9 @@ class FoundFile:
 class CorpusLook:
     """What a look found: `n_test` of `n_files` would be held out; `n_odd` of the first `n_looked_into` are no text.
 
-    `n_tables` files hold a document in each row; `is_dataset` is one of a hub, which only its run looks at. Documents,
-    bytes of text and tokens are estimated from the beginnings of files; None where these do not tell.
+    `n_tables` files hold a document in each row; `is_dataset` is one of a hub, of which only the files are counted.
+    Documents, bytes of text and tokens are estimated from the beginnings of files; None where these do not tell. Of a
+    dataset they are those of the first `limit` documents, whose copy takes `n_copied_bytes` of disk.
     """
 
     path: str
@@ -62,27 +69,28 @@ class CorpusLook:
     n_documents: int | None = None
     n_text_bytes: int | None = None
     n_tokens: int | None = None
+    limit: int = LIMIT
+    n_copied_bytes: int | None = None
 
 
 @using_paths()
-def look_at_corpus(path: str, *, glob: str = "", field: str = "", name: str = "") -> CorpusLook:
-    """Say which files of a folder match, or that a single file is there.
+def look_at_corpus(path: str, *, glob: str = "", field: str = "", name: str = "", limit: int = LIMIT) -> CorpusLook:
+    """Say which files of a folder match, or that a single file is there; of a dataset, what `limit` documents take.
 
     Raises InvalidInput for an empty path, a pattern that is none or more than MAX_FILES, NotFound for no folder or
-    no file that matches.
+    no file that matches, and for a dataset that the hub does not know.
     """
     path, name = path_of(path), name.strip()
-    is_dataset = path.startswith(HUB)
+    if path.startswith(HUB):
+        return _dataset(path, field=field or "text", name=name, limit=limit)
     here = Path(path)
-    found = [] if is_dataset else corpus_files(here, glob)
+    found = corpus_files(here, glob)
     root = here if here.is_dir() else here.parent
     looked = [_file(root, file) for file in found[:_LOOKED_INTO]]
     texts = [file.relative_to(root).as_posix() for file in found if _kind(file) == "text"]
     n_odd, n_texts = sum(bool(file.problem) for file in looked), sum(file.kind == "text" for file in looked)
     amount = amount_of(found, field=field or "text", share_of_texts=1 - n_odd / n_texts if n_texts else 1.0)
-    if is_dataset:
-        amount = None
-    name = name or (path.rpartition("/")[2].partition("@")[0] if is_dataset else here.stem)
+    name = name or here.stem
     slug = slugify(name)
     return CorpusLook(
         path=path,
@@ -97,12 +105,57 @@ def look_at_corpus(path: str, *, glob: str = "", field: str = "", name: str = ""
         n_looked_into=len(looked),
         n_odd=n_odd,
         files=tuple(sorted(looked, key=lambda file: (not file.problem, file.name))[:SHOWN]),
-        is_dataset=is_dataset,
-        known=f"/corpora/{slug}" if Corpus.objects.filter(slug=slug).exists() else "",
-        n_documents=None if amount is None else round(amount.n_documents),
-        n_text_bytes=None if amount is None else round(amount.n_bytes),
-        n_tokens=None if amount is None else round(amount.n_tokens),
+        known=_known(slug),
+        **_said(amount),
     )
+
+
+def _dataset(path: str, *, field: str, name: str, limit: int) -> CorpusLook:
+    """Say what the hub tells of a dataset, and nothing of its amount where the hub does not answer."""
+    sizes: Sequence[int | None] = ()
+    amount = None
+    try:
+        files = files_of_dataset(path.removeprefix(HUB))
+        sizes = list(files.sizes.values())
+        amount = amount_of_dataset(files, field=field, limit=limit)
+    except DatasetUnavailable as error:
+        # The run that adds the dataset says so.
+        log.info("The amount of a dataset is not known.", path=path, cause=error.cause)
+    name = name or path.rpartition("/")[2].partition("@")[0]
+    slug = slugify(name)
+    return CorpusLook(
+        path=path,
+        glob="",
+        field=field,
+        name=name,
+        slug=slug,
+        n_files=len(sizes),
+        n_bytes=sum(size or 0 for size in sizes),
+        n_test=0,
+        n_tables=len(sizes),
+        n_looked_into=0,
+        n_odd=0,
+        files=(),
+        is_dataset=True,
+        limit=limit,
+        known=_known(slug),
+        n_copied_bytes=None if amount is None else round(amount.n_row_bytes),
+        **_said(amount),
+    )
+
+
+def _known(slug: str) -> str:
+    return f"/corpora/{slug}" if Corpus.objects.filter(slug=slug).exists() else ""
+
+
+def _said(amount: Amount | None) -> dict[str, int]:
+    if amount is None:
+        return {}
+    return {
+        "n_documents": round(amount.n_documents),
+        "n_text_bytes": round(amount.n_bytes),
+        "n_tokens": round(amount.n_tokens),
+    }
 
 
 def corpus_files(here: Path, glob: str) -> list[Path]:

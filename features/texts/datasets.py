@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -28,6 +28,24 @@ _ROWS_AT_ONCE = 256
 # Bytes that are asked of the hub at once.
 _BLOCK_BYTES = 2**20
 _SKIPS_KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFiles:
+    """The files of a dataset that hold its rows, at one commit, in order, with their bytes where the hub tells."""
+
+    name: str
+    commit: str
+    sizes: Mapping[str, int | None]
+
+    @contextmanager
+    def reading(self, file: str) -> Iterator[Any]:
+        """Open one of the files; what is read of it crosses the network, a block at a time."""
+        # A client of its own: those that are shared keep what they heard of a repository.
+        client = import_module("huggingface_hub").HfFileSystem(skip_instance_cache=True)
+        with client.open(f"datasets/{self.name}@{self.commit}/{file}", "rb", block_size=_BLOCK_BYTES) as opened:
+            yield opened
+
 
 # Is told how many rows are copied; raises Cancelled to stop.
 Told = Callable[[int], None]
@@ -60,30 +78,36 @@ def of_dataset(
     """
     if limit < 1:
         raise InvalidInput(f"{limit} documents cannot be read.", "Give a number above zero.", limit=limit)
-    name, _, revision = dataset.partition("@")
-    info = _info(name, revision)
-    files = sorted(entry.rfilename for entry in info.siblings or () if entry.rfilename.endswith(_TEXTS))
-    files = [file for file in files if "train" in file] or files
-    if not files:
-        raise InvalidInput(
-            f"The dataset {dataset} has no files of JSONL or Parquet.", "Download it and convert it to JSONL."
-        )
-    copy = copies_at / name_of_copy(name, info.sha, limit, field)
+    files = files_of_dataset(dataset)
+    copy = copies_at / name_of_copy(files.name, files.commit, limit, field)
     note = copy.with_suffix(".json")
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
         with _alone(copy.with_suffix(".part")) as part:
-            _copy(name, info.sha, files, field, limit, part, note, told or (lambda n_rows: None))
+            _copy(files, field, limit, part, note, told or (lambda n_rows: None))
             Path(part.name).replace(copy)
     for name_of_row, reason in _read(note).skipped:
         skips.add(name_of_row, reason)
     return copy
 
 
+def files_of_dataset(dataset: str) -> DatasetFiles:
+    """Ask the hub which files hold the rows of a dataset. Raises what of_dataset does, and InvalidInput for none."""
+    name, _, revision = dataset.partition("@")
+    info = _info(name, revision)
+    sizes = {entry.rfilename: entry.size for entry in info.siblings or () if entry.rfilename.endswith(_TEXTS)}
+    files = sorted(file for file in sizes if "train" in file) or sorted(sizes)
+    if not files:
+        raise InvalidInput(
+            f"The dataset {dataset} has no files of JSONL or Parquet.", "Download it and convert it to JSONL."
+        )
+    return DatasetFiles(name=name, commit=info.sha, sizes={file: sizes[file] for file in files})
+
+
 def _info(name: str, revision: str) -> Any:
     hub, errors = import_module("huggingface_hub"), import_module("huggingface_hub.errors")
     try:
-        return hub.HfApi().dataset_info(name, revision=revision or None, timeout=_TIMEOUT_SECONDS)
+        return hub.HfApi().dataset_info(name, revision=revision or None, timeout=_TIMEOUT_SECONDS, files_metadata=True)
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         asked = f"{name}@{revision}" if revision else name
         raise NotFound(
@@ -99,13 +123,13 @@ def _info(name: str, revision: str) -> Any:
         ) from error
 
 
-def _copy(name: str, commit: str, files: list[str], field: str, limit: int, part: Any, note: Path, told: Told) -> None:
+def _copy(files: DatasetFiles, field: str, limit: int, part: Any, note: Path, told: Told) -> None:
     """Write rows behind what is written already, noting after every few how far the copy is."""
     mark = _read(note)
     part.truncate(mark.n_bytes)
     part.seek(mark.n_bytes)
     told(mark.n_rows)
-    rows = _rows(name, commit, files, field, mark)
+    rows = _rows(files, field, mark)
     while mark.n_rows < limit:
         try:
             row = next(rows, None)
@@ -114,9 +138,10 @@ def _copy(name: str, commit: str, files: list[str], field: str, limit: int, part
         except Exception as error:
             _note(part, note, mark)
             raise DatasetUnavailable(
-                f"The hub stopped giving the dataset {name!r} after {mark.n_rows:,} rows: {type(error).__name__}.",
+                f"The hub stopped giving the dataset {files.name!r} after {mark.n_rows:,} rows:"
+                f" {type(error).__name__}.",
                 "Resume the run, or add it again: it goes on where it stopped.",
-                dataset=name,
+                dataset=files.name,
             ) from error
         if row is None:
             break
@@ -128,19 +153,16 @@ def _copy(name: str, commit: str, files: list[str], field: str, limit: int, part
     _note(part, note, mark)
 
 
-def _rows(name: str, commit: str, files: list[str], field: str, mark: _Mark) -> Iterator[dict[str, Any]]:
+def _rows(files: DatasetFiles, field: str, mark: _Mark) -> Iterator[dict[str, Any]]:
     """Yield rows from a mark on, and move it behind each."""
-    # One for this copy: those that are shared keep what they heard of a repository.
-    files_of_hub = import_module("huggingface_hub").HfFileSystem(skip_instance_cache=True)
-    for number in range(mark.file, len(files)):
+    for number, name in list(enumerate(files.sizes))[mark.file :]:
         if number != mark.file:
             mark.file, mark.at = number, 0
-        address = f"datasets/{name}@{commit}/{files[number]}"
-        with files_of_hub.open(address, "rb", block_size=_BLOCK_BYTES) as file:
-            if files[number].endswith(PARQUET):
-                yield from _parquet_rows(file, field, files[number], mark)
+        with files.reading(name) as file:
+            if name.endswith(PARQUET):
+                yield from _parquet_rows(file, field, name, mark)
             else:
-                yield from _lines(file, files[number], mark)
+                yield from _lines(file, name, mark)
 
 
 def _lines(file: Any, name: str, mark: _Mark) -> Iterator[dict[str, Any]]:

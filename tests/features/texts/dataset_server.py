@@ -47,7 +47,7 @@ def serving_dataset(name: str, folder: Path) -> Iterator[Served]:
                 revision, _, file = path.removeprefix(files).partition("/")
                 self._give(revision, folder / file, file)
             elif path in (api, f"{api}/revision/{BRANCH}", f"{api}/revision/{COMMIT}"):
-                siblings = [{"rfilename": entry["path"]} for entry in _entries(folder)]
+                siblings = [{"rfilename": entry["path"], "size": entry["size"]} for entry in _entries(folder)]
                 self._say({"id": name, "sha": COMMIT, "siblings": siblings})
             elif path.startswith(f"{api}/revision/"):
                 self._refuse(404, "RevisionNotFound")

@@ -7,10 +7,12 @@ import random
 from contextlib import contextmanager
 
 import pytest
+from django.core.management import call_command
 from huggingface_hub import constants
 
 from features import services
 from features.additions import run_addition
+from features.looks.corpora import look_at_corpus
 from features.models import Corpus, Run
 from features.texts import Skips, documents_of
 from features.texts.datasets import DatasetUnavailable, of_dataset
@@ -96,6 +98,37 @@ def test_the_first_documents_come_without_the_rest(hub, copy, rows, request, kin
         before = served.n_bytes
         assert copy(limit=100) == (found, skips)
         assert served.n_bytes == before
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_look_estimates_documents_text_and_the_copy(hub, rows, request, kind, monkeypatch, capsys):
+    folder = request.getfixturevalue(kind)
+    total = sum(path.stat().st_size for path in folder.rglob("train*"))
+    n_text_bytes = sum(len(row["text"].encode()) for row in rows)
+    with hub(folder) as served:
+        look = look_at_corpus(f"hub:{NAME}")
+        assert look.n_bytes == total and look.n_files == (2 if kind == "jsonl" else 1)
+        assert look.n_documents == pytest.approx(N_ROWS, rel=0.1)
+        assert look.n_text_bytes == pytest.approx(n_text_bytes, rel=0.1)
+        assert look.n_tokens == pytest.approx(n_text_bytes / 4, rel=0.1)
+        assert look.n_copied_bytes == pytest.approx(total, rel=0.1)
+        assert served.n_bytes < total / 2
+        some = look_at_corpus(f"hub:{NAME}", limit=300)
+        assert some.n_documents == 300
+        assert some.n_copied_bytes == pytest.approx(total / 10, rel=0.1)
+        call_command("add_corpus", "texts", f"hub:{NAME}", limit=300, dry_run=True)
+        assert "About 300 documents, 0." in (said := capsys.readouterr().out), said
+        assert "Their copy takes 0.6 MB." in said
+        assert not Corpus.objects.exists()
+        with pytest.raises(NotFound):
+            look_at_corpus("hub:facet-tests/others")
+        served.most = served.n_bytes
+        refused = look_at_corpus(f"hub:{NAME}")
+        assert refused.n_bytes == total and refused.n_documents is None
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    away = look_at_corpus(f"hub:{NAME}")
+    assert away.is_dataset and away.n_documents is None and away.n_copied_bytes is None
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])

@@ -1,7 +1,7 @@
 """Rows that a page repeats by the dozen, as HTML: a template would take longer over them than Postgres over their data.
 
-A feature page has 29 rows of features around it, 32 neighbours, 40 tokens and 16 examples; a list 50 rows. Each
-function here is the one place of its row, as a template with an underscore is of its fragment.
+A feature page has 29 rows of features around it, 32 neighbours, 40 tokens and 16 examples; a list 50 rows, a search 80
+hits. Each function here is the one place of its row, as a template with an underscore is of its fragment.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from html import escape
 from django.utils.safestring import SafeString, mark_safe
 
 from explorer.charts import density_width
-from explorer.context_html import example_html, shown
+from explorer.context_html import example_html, marked_html, shown
 from explorer.figures import figure, percent, signed
 from explorer.ramps import activation_level
-from features.results import ExampleCard, FeatureRow, Neighbour, TokenEffect
+from features.results import ContextHit, ExampleCard, FeatureRow, Neighbour, TokenEffect
 from inference.dashboards.results import HARD_SILENT
 
 SHOWN_EFFECTS = 10
+# Characters of a label in a line of several.
+LABEL = 60
 _ROW, _REST = "<tr>", '<tr class="rest">'
 
 
@@ -128,6 +130,48 @@ def _group(group: int | None) -> str:
     if group is None:
         return ""
     return f'<span class="level" title="nested group {group}; 0 is the most general">g{group}</span>'
+
+
+def hits(rows: Iterable[FeatureRow]) -> SafeString:
+    """Return features that a search found, with why, where their label does not say it."""
+    return mark_safe("".join(map(_hit, rows)))
+
+
+def _hit(row: FeatureRow) -> str:
+    why = ""
+    if row.matched and row.label not in row.matched:
+        why = f'<div class="small soft"><bdi>{escape(row.matched)}</bdi></div>\n'
+    return (
+        f'<li class="hit" data-row><a class="cover label" href="{escape(row.url)}">'
+        f"<bdi>{escape(row.label or 'no label yet')}</bdi></a>\n"
+        f'<div class="why row"><span class="mono">{escape(row.url[1:])}</span>\n'
+        f"<span>{percent(row.density)}</span>\n"
+        f'<span class="chips">{"".join(map(chip, row.peak_tokens[:3]))}</span></div>\n{why}</li>\n'
+    )
+
+
+def context_hits(found: Iterable[ContextHit]) -> SafeString:
+    """Return contexts that a search found, with the features that peak at the match."""
+    return mark_safe("".join(map(_context_hit, found)))
+
+
+def _context_hit(hit: ContextHit) -> str:
+    features = " · ".join(
+        f'<a class="over" href="{escape(row.url)}">{escape(f"{row.source}/{row.index} {_short(row.label)}")}</a>'
+        for row in hit.features
+    )
+    if features:
+        features = f'<div class="small">peaks here: {features}</div>'
+    return (
+        f'<li class="hit" data-row>\n<div class="tokens">{marked_html(hit.text, hit.matched)}</div>\n'
+        f'<div class="why"><a class="cover" href="{escape(hit.document_url)}">'
+        f"{escape(hit.document.rsplit('/', 1)[-1])}:{hit.line}</a> in {escape(hit.model)}</div>\n"
+        f"{features}</li>\n"
+    )
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LABEL else f"{label[: LABEL - 1]}…"
 
 
 def example(row: ExampleCard, maximum: float) -> SafeString:

@@ -30,8 +30,10 @@ for _tag in (
     charts.density_chart,
     charts.error_chart,
     charts.logit_chart,
+    rows_html.context_hits,
     rows_html.effect_rows,
     rows_html.example,
+    rows_html.hits,
     rows_html.neighbours,
     rows_html.rail_rows,
     rows_html.table_rows,
@@ -89,12 +91,6 @@ def firing_strip(values: Sequence[TokenValue], tokens: Sequence[PromptToken]) ->
         f'<svg class="strip-mini" viewBox="0 0 {len(tokens)} 1" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="base" width="{len(tokens)}" height="1"/>{bars}</svg>'
     )
-
-
-@register.simple_tag
-def marked_text(text: str, spans: Sequence[tuple[int, int]]) -> SafeString:
-    """Render text with its matches marked."""
-    return context_html.marked_html(text, spans)
 
 
 @register.simple_tag

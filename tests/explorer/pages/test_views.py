@@ -150,6 +150,9 @@ def test_search_says_how_many_there_are_and_what_it_did_not_understand(reader: C
     assert re.search(r"20 of \d+", page) and re.search(r"<summary>\d+ more</summary>", page)
     places = [page.find(f'id="by-{kind}"') for kind in ("explanation", "peak", "promoted", "context")]
     assert [place for place in places if place > 0] == sorted(place for place in places if place > 0)
+    assert re.search(r'<a class="cover label" href="/tiny/[^"]+"><bdi>[^<]+</bdi></a>', page)
+    assert re.search(r'<div class="small soft"><bdi>peaks on “ ?self”, \d+% of its activation', page)
+    assert re.search(r'peaks here: <a class="over" href="/tiny/([^"]+)">\1 ', page)
     only = text(reader.get("/search", {"q": "tok:self"}))
     assert 'id="by-peak"' in only and 'id="by-context"' not in only and 'id="by-explanation"' not in only
 
@@ -206,8 +209,11 @@ def test_an_account_signs_in_and_out(reader: Client, site: Site):
     assert reader.post("/accounts/logout").status_code == 302
 
 
-def test_hostile_text_is_shown_as_text(reader: Client, site: Site):
+def test_hostile_text_is_shown_as_text(reader: Client, writer: Client, site: Site):
     hostile = "<script>alert(1)</script>"
+    assert writer.post(f"{site.feature_url}/label", {"text": hostile}).status_code == 302
+    found = text(reader.get("/search", {"q": "label:alert"}))
+    assert hostile not in found and "&lt;script&gt;alert(1)" in found
     assert hostile not in text(reader.get("/search", {"q": hostile}))
     assert hostile not in text(reader.get(site.feature_url, {"text": hostile}))
     assert reader.get("/search", {"q": "a\0b"}).status_code == 200

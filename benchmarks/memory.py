@@ -22,8 +22,8 @@ import torch
 
 from benchmarks import weights
 from benchmarks.harness import Result
-from inference.dashboards.budget import peak_bytes, resident_bytes, shard_bytes
-from inference.dashboards.passes import SHARD_TOKENS, Pass
+from inference.dashboards.budget import SHARD_TOKENS, peak_bytes, resident_bytes, shard_bytes
+from inference.dashboards.passes import Pass
 from inference.dashboards.results import Progress
 from inference.dictionaries import load_dictionary
 

@@ -24,9 +24,10 @@ from features.keyless import ExplanationFile
 from features.models import Dictionary, Document, Run
 from features.selectors.models import companions_of
 from features.services.shards import ShardFailed
+from inference.dashboards.budget import SHARD_TOKENS
 from inference.dashboards.corpus import Cancelled
 from inference.dashboards.partials import joined, remove, trim
-from inference.dashboards.passes import SHARD_TOKENS, Pass
+from inference.dashboards.passes import Pass
 from inference.dashboards.results import DocumentRef, Progress
 from inference.dictionaries import load_dictionary
 from inference.errors import Conflict, FacetError, InvalidInput, NotFound

@@ -18,15 +18,16 @@ from django.db import connection
 from features import partitions
 from features.models import Dictionary, LanguageModel
 from features.services.runs import check_tokens
-from inference.dashboards.budget import shard_bytes
+from inference.dashboards.budget import disk_bytes, shard_bytes
 from inference.errors import InvalidInput
 from inference.hook_points import owner_of, parts
 
 FLOAT_BYTES = 4
 # What a worker holds before it loads anything (measured).
 PROCESS_BYTES = 400_000_000
-# Where nothing was built, features and examples take so much: the demo's dictionaries, indexes included.
-BYTES_PER_FEATURE = 12_000
+# Where nothing was built: what a feature of the demonstration's dictionaries takes with all that hangs on it, and the
+# contexts of a token, indexes included (benchmarks storage_of_build).
+BYTES_PER_FEATURE, BYTES_PER_TOKEN = 4_100, 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,8 @@ class Estimate:
     """What a build of `n_tokens` tokens is expected to take; `seconds` is None where no build was measured yet.
 
     `memory_bytes` is what each worker takes at most, of the `budget_bytes` that it may; where `fits` is false the
-    largest dictionary alone takes more. `disk_bytes` is stored. `basis` says what time was reckoned from.
+    largest dictionary alone takes more. `disk_bytes` is stored; `work_bytes` lies under FACET_BUILDS until it is.
+    `basis` says what time was reckoned from.
     """
 
     n_tokens: int
@@ -44,6 +46,7 @@ class Estimate:
     budget_bytes: int
     fits: bool
     disk_bytes: int
+    work_bytes: int
     basis: str
 
 
@@ -71,7 +74,8 @@ def estimate(*, dictionaries: Sequence[int], n_tokens: int) -> Estimate:
     base = PROCESS_BYTES + _weights(rows, others)
     shards = [shard_bytes(row.n_features) for row in rows]
     # What does not fit at once goes one after the other.
-    memory = {
+    room = {
+        "work_bytes": disk_bytes([row.n_features for row in rows], n_tokens),
         "memory_bytes": max(base + max(shards), min(budget, base + sum(shards))),
         "budget_bytes": budget,
         "fits": base + max(shards) <= budget,
@@ -81,22 +85,23 @@ def estimate(*, dictionaries: Sequence[int], n_tokens: int) -> Estimate:
             n_tokens=n_tokens,
             n_features=n_features,
             seconds=None,
-            disk_bytes=n_features * BYTES_PER_FEATURE,
+            disk_bytes=n_features * BYTES_PER_FEATURE + n_tokens * BYTES_PER_TOKEN,
             basis="No build was measured here yet, so the time is not known.",
-            **memory,
+            **room,
         )
     work = _work(rows, others)
     nearest = min(measured, key=lambda build: abs(log(work / _work(build.rows, others))))
     scale = work / _work(nearest.rows, others) * n_tokens / nearest.n_tokens
     names = ", ".join(row.source for row in nearest.rows)
+    per_feature, per_token = _bytes_stored(nearest)
     return Estimate(
         n_tokens=n_tokens,
         n_features=n_features,
         seconds=nearest.seconds * scale,
-        disk_bytes=round(n_features * _bytes_per_feature(nearest.rows)),
+        disk_bytes=round(n_features * per_feature + n_tokens * per_token),
         basis=f"Reckoned from the build of {nearest.rows[0].model.slug}: {names}, {nearest.n_tokens:,} tokens in"
         f" {nearest.seconds:,.0f} s on {nearest.device}, {nearest.workers} worker{'s' if nearest.workers > 1 else ''}.",
-        **memory,
+        **room,
     )
 
 
@@ -154,10 +159,21 @@ def _weights(rows: Sequence[Dictionary], others: Mapping[str, LanguageModel]) ->
     return FLOAT_BYTES * (models + sum(row.n_features * (row.d_in + row.d_out) for row in rows))
 
 
-def _bytes_per_feature(rows: Sequence[Dictionary]) -> float:
-    tables = [of(row.pk).name for row in rows for of in (partitions.features_of, partitions.examples_of)]
+def _bytes_stored(build: _Measured) -> tuple[float, float]:
+    """Return what a build stores for a feature and for a token: its partitions, and its share of what all have."""
+    of_feature = (partitions.features_of, partitions.examples_of, partitions.token_features_of)
+    own = [of(row.pk).name for row in build.rows for of in of_feature]
+    contexts = {partitions.contexts_of(row.tokenization_id).name for row in build.rows if row.tokenization_id}
     with connection.cursor() as cursor:
-        sizes = "SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) AS name"
-        cursor.execute(sizes, [tables])
-        [total] = cursor.fetchone()
-    return float(total or 0) / sum(row.n_features for row in rows) or BYTES_PER_FEATURE
+        cursor.execute(
+            """
+            SELECT (SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) AS name),
+                   (SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) AS name),
+                   (pg_total_relation_size('features_posting') + pg_total_relation_size('features_explanation'))
+                       / (SELECT greatest(sum(n_features), 1) FROM features_dictionary WHERE built_at IS NOT NULL)
+            """,
+            [own, sorted(contexts)],
+        )
+        of_features, of_contexts, shared = cursor.fetchone()
+    per_feature = float(of_features or 0) / sum(row.n_features for row in build.rows) + float(shared)
+    return per_feature, float(of_contexts or 0) / build.n_tokens

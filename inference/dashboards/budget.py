@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from inference.dictionaries.dictionary import Dictionary
 
 DEFAULT_BYTES = 4 * 1024**3
+SHARD_TOKENS = 131_072
 # What one dictionary's features take at once while a shard is encoded: sums, and candidates that compete. The most that
 # `python -m benchmarks.memory` found was 3,700 bytes more for each feature, at 32 activations a token; features that
 # fire everywhere have several times as many candidates.
 SHARD_FEATURE_BYTES = 20_000
 # And what its activations take, whatever their number: events that gather, pairs, masses, and the steps of two threads.
 SHARD_BYTES = 550_000_000
+# What a shard takes on disk for each of its tokens, of each dictionary, and for each feature; and a token's contexts.
+# Measured of 2,048 to 24,576 features, 32 of which fire at a token.
+DISK_TOKEN_BYTES, DISK_FEATURE_BYTES, DISK_CONTEXT_BYTES = 230, 1200, 16
 # What the rows of shards may take when they are added up: more would save little time.
 LEAST_MERGE_BYTES, MOST_MERGE_BYTES = 64_000_000, 200_000_000
 
@@ -75,6 +79,13 @@ class Budget:
 def shard_bytes(n_features: int) -> int:
     """Return what one dictionary takes while a shard is encoded."""
     return SHARD_BYTES + SHARD_FEATURE_BYTES * n_features
+
+
+def disk_bytes(n_features: Sequence[int], n_tokens: int, shard_tokens: int = SHARD_TOKENS) -> int:
+    """Return about what the contexts and shards of a build of dictionaries take on disk until it is stored."""
+    n_shards = -(-n_tokens // shard_tokens)
+    of_shards = sum(DISK_TOKEN_BYTES * n_tokens + DISK_FEATURE_BYTES * n_shards * count for count in n_features)
+    return DISK_CONTEXT_BYTES * n_tokens + of_shards
 
 
 def features_of(dictionaries: Mapping[str, Dictionary]) -> dict[str, int]:

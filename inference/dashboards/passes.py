@@ -17,7 +17,7 @@ import torch
 
 from inference.dashboards import allocator
 from inference.dashboards.accumulators import ShardAccumulator
-from inference.dashboards.budget import DEFAULT_BYTES, Budget, features_of, peak_bytes
+from inference.dashboards.budget import DEFAULT_BYTES, SHARD_TOKENS, Budget, features_of, peak_bytes
 from inference.dashboards.columns import ColumnReader, ColumnWriter
 from inference.dashboards.contexts import ContextIndex, ContextStore
 from inference.dashboards.corpus import Cancelled, Reading
@@ -34,7 +34,6 @@ from inference.dictionaries.dictionary import Dictionary
 from inference.errors import Conflict, FacetError, InvalidInput
 from inference.language_models import LanguageModel
 
-SHARD_TOKENS = 131_072
 Report = Callable[[Progress], None]
 Stop = Callable[[], bool]
 

@@ -205,7 +205,7 @@ def test_contexts_that_the_model_cannot_read_are_refused(registered, context_siz
 def test_a_dry_run_says_what_a_build_would_take(registered, capsys):
     call_command("build", "tiny", "--tokens", "5000", "--dry-run")
     said = capsys.readouterr().out
-    assert "5,000 tokens, 192 features" in said and "Memory of each worker" in said and "Stored:" in said
+    assert "5,000 tokens, 192 features" in said and "Memory of each worker" in said and "MB stored" in said
     assert not Run.objects.exists()
 
 

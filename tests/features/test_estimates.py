@@ -1,8 +1,10 @@
 """Estimates of builds stand on builds that were measured."""
 
 import pytest
+from django.db import connection
 
-from features import estimates
+from features import estimates, services
+from features.builds import run_build
 from features.estimates import FLOAT_BYTES, PROCESS_BYTES
 from features.models import Dictionary, LanguageModel
 from inference.errors import InvalidInput
@@ -38,6 +40,23 @@ def test_time_grows_with_tokens_and_memory_with_weights(world, django_assert_num
     assert one.seconds < same.seconds and one.memory_bytes < same.memory_bytes and one.disk_bytes < same.disk_bytes
 
 
+def test_disk_is_what_a_build_of_the_same_stores(world):
+    rows = measured(world)
+    tables = [
+        *(f"features_{kind}_{row.pk}" for row in rows for kind in ("feature", "example", "tokenfeature")),
+        *{f"features_context_{row.tokenization_id}" for row in rows},
+        *("features_posting", "features_explanation"),
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sum(pg_total_relation_size(name::regclass)) FROM unnest(%s::text[]) AS name", [tables])
+        [stored] = cursor.fetchone()
+    ids = [row.pk for row in rows]
+    assert estimates.estimate(dictionaries=ids, n_tokens=10_000).disk_bytes == pytest.approx(int(stored), rel=1e-6)
+    # Features stay as many, contexts are of twice the tokens.
+    twice = estimates.estimate(dictionaries=ids, n_tokens=20_000).disk_bytes
+    assert int(stored) < twice < 2 * int(stored)
+
+
 def test_memory_stays_within_the_budget_unless_one_dictionary_is_too_large(registered, settings):
     ids = [row.pk for row in registered.dictionaries.values()]
     roomy = estimates.estimate(dictionaries=ids, n_tokens=1000)
@@ -47,6 +66,22 @@ def test_memory_stays_within_the_budget_unless_one_dictionary_is_too_large(regis
     assert roomy.memory_bytes > in_turns.memory_bytes > 0 and in_turns.fits
     settings.FACET_BUILD_MEMORY = one.memory_bytes // 2
     assert not estimates.estimate(dictionaries=ids, n_tokens=1000).fits
+
+
+def test_disk_of_shards_is_about_what_they_take(registered, settings, tmp_path):
+    settings.FACET_BUILDS = str(tmp_path)
+    ids = [row.pk for row in registered.dictionaries.values()]
+    run = services.runs.create_build(dictionaries=ids, n_tokens=12_000, context_size=48)
+    largest = 0
+
+    def watch(progress, rate):
+        nonlocal largest
+        largest = max(largest, sum(path.stat().st_size for path in tmp_path.rglob("*.columns")))
+
+    run_build(run, watch=watch)
+    found = estimates.estimate(dictionaries=ids, n_tokens=12_000)
+    assert found.work_bytes / 4 < largest < found.work_bytes * 2
+    assert not list(tmp_path.rglob("shards"))
 
 
 def test_a_build_that_was_resumed_says_nothing_of_time(world):

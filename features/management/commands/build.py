@@ -64,4 +64,6 @@ class Command(FacetCommand):
             f"  Memory of each worker: {found.memory_bytes / 1e9:.1f} GB of {found.budget_bytes / 1e9:.1f} GB"
             + ("." if found.fits else ": too little, see --memory.")
         )
-        self.stdout.write(f"  Stored: {found.disk_bytes / 1e9:.2f} GB.")
+        self.stdout.write(
+            f"  Disk: {found.disk_bytes / 1e6:,.1f} MB stored, and {found.work_bytes / 1e6:,.1f} MB until that is done."
+        )

@@ -109,10 +109,11 @@ class SparseActivations:
         slot_f = indices_m.new_full((self.n_features,), -1)
         unique_m, inverse_m = indices_m.unique(return_inverse=True)
         slot_f[unique_m] = torch.arange(len(unique_m), device=indices_m.device)
-        slot_n = slot_f[self.indices_n]
-        chosen_n = slot_n >= 0
+        slot_n = slot_f.index_select(0, self.indices_n)
+        chosen_n = (slot_n >= 0).nonzero().squeeze(1)
+        tokens_n = torch.searchsorted(self.indptr, chosen_n, right=True) - 1
         a_tu = self.values_n.new_zeros(self.n_tokens, len(unique_m))
-        a_tu[self.tokens_n[chosen_n], slot_n[chosen_n]] = self.values_n[chosen_n]
+        a_tu[tokens_n, slot_n[chosen_n]] = self.values_n[chosen_n]
         return a_tu[:, inverse_m]
 
 

@@ -94,6 +94,23 @@ def test_what_has_no_place_is_counted(world: World, plain: Path, import_from: Im
     assert "umap" not in said
 
 
+def test_a_second_text_of_a_method_has_a_number_and_the_same_text_counts_once(
+    world: World, plain: Path, import_from: Import
+) -> None:
+    said = {"index": "7", "typeName": "oai_token-act-pair", "explanationModelName": "gpt-4o-mini"}
+    texts = ["closing brackets", "ends of calls", "closing brackets"]
+    lines = [{**said, "description": text, "scoreV1": 0.5} for text in texts]
+    (plain / EXPLANATIONS).write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+    run = import_from(plain, model="copy")
+    assert run.state == "done", run.error
+    found = {entry.method: entry for entry in selectors.feature_card("copy", SOURCE.name, 7).explanations}
+    method = "neuronpedia/oai_token-act-pair/gpt-4o-mini"
+    assert {name: entry.text for name, entry in found.items()} == {method: texts[0], f"{method}#2": texts[1]}
+    assert found[method].evidence["typeName"] == "oai_token-act-pair"
+    assert found[method].evidence["scores"] == {"scoreV1": 0.5}
+    assert "explanations (1)" in "\n".join(run.lines.values_list("text", flat=True))
+
+
 @pytest.mark.parametrize(
     ("text", "shown"), [("half \ud83d a pair", "half ? a pair"), ("a whole \U0001f600", "a whole \U0001f600")]
 )

@@ -43,7 +43,7 @@ def pages() -> dict[str, Read]:
         ),
         "The features of a token, in all dictionaries": lambda: selectors.search(f'tok:"{token}"'),
         "A word in all explanations": lambda: selectors.search(f"label:{word}"),
-        "Two words in all explanations": lambda: selectors.search(f"label:{word} label:of"),
+        "Two words in all explanations": lambda: selectors.search("label:the label:of"),
         "A word in the explanations of a dictionary": lambda: selectors.search(f"label:{word}", model, source),
         "A word in all explanations of features of a token": lambda: selectors.search(f'label:of tok:"{token}"'),
         "What fires often, in all dictionaries": lambda: selectors.search("density:>10%"),

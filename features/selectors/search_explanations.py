@@ -92,7 +92,8 @@ found AS MATERIALIZED (
     JOIN features_explanation e ON e.dictionary_id = chosen.dictionary_id AND e."index" = chosen."index"
     WHERE (e.words @@ asked.whole) IS TRUE
 )"""
-_RANKED = """
+_ORDER = 'e.author_id IS NULL, e.place, e.is_list, e.length, e.votes DESC, e.dictionary_id, e."index"'
+_RANKED = f"""
 hits AS (
     SELECT e.*, (e.text ~ '[,;(]')::int AS is_list, length(e.text) AS length, CASE
         WHEN NOT starts_with(own.words, asked.first) THEN 3
@@ -104,11 +105,11 @@ hits AS (
     SELECT *, row_number() OVER (PARTITION BY dictionary_id, "index"
                                  ORDER BY author_id IS NULL, place, is_list, length, votes DESC, id) AS nth
     FROM hits
+), shown AS MATERIALIZED (
+    SELECT e.*, count(*) OVER () AS total FROM ranked e WHERE e.nth = 1 ORDER BY {_ORDER} LIMIT %s
 )
-SELECT e.dictionary_id, e."index", e.text, a.username, e.method, count(*) OVER (), {capped}
-FROM ranked e LEFT JOIN auth_user a ON a.id = e.author_id WHERE e.nth = 1
-ORDER BY e.author_id IS NULL, e.place, e.is_list, e.length, e.votes DESC, e.dictionary_id, e."index"
-LIMIT %s
+SELECT e.dictionary_id, e."index", e.text, a.username, e.method, e.total, {{capped}}
+FROM shown e LEFT JOIN auth_user a ON a.id = e.author_id ORDER BY {_ORDER}
 """
 
 

@@ -151,21 +151,40 @@ def test_a_worker_that_is_killed_leaves_its_shard_to_the_other(committed, env, v
             children.stop(worker, seconds=5)
 
 
-@pytest.mark.parametrize(("phase", "moment"), [("read", 1), ("encode", 2), ("reduce", 1), ("reduce", 34), ("store", 2)])
-def test_a_build_that_is_killed_at_any_moment_goes_on(committed, env, phase, moment):
-    """The process kills itself when its progress has said a phase so often; readers go on seeing the old rows."""
-    expected = all_rows(committed)
+# Where a process kills itself: behind so many calls of a function.
+MOMENTS = {
+    "cutting text": ("inference.dashboards.gathering", "Gathered.add", 1),
+    "writing contexts": ("inference.dashboards.columns", "ColumnWriter.array", 20),
+    "encoding": ("inference.dashboards.encoding", "ShardEncoder._encode_step", 5),
+    "checking shards": ("inference.dashboards.partials", "CheckedFolder.load", 40),
+    "writing a shard": ("inference.dashboards.columns", "ColumnWriter.table", 9),
+    "merging": ("inference.dashboards.recording", "ExampleParts.add", 1),
+    "explaining": ("features.keyless", "ExplanationFile._add", 50),
+    "copying rows": ("psycopg", "Copy.write", 3),
+    "swapping": ("features.partitions", "attach", 2),
+    "removing shards": ("features.builds", "remove", 1),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_build_that_is_killed_at_any_moment_goes_on(committed, env, moment):
+    """The process kills itself; readers go on seeing the old rows, and whoever resumes makes the same."""
+    expected, (module, name, calls) = all_rows(committed), MOMENTS[moment]
     shutil.rmtree(Path(env["FACET_BUILDS"]) / "contexts")
     run = queue(committed)
     code = (
-        "import os; import features.jobs; features.jobs.REPORT_SECONDS = 0.0\n"
-        "from features import builds; builds.REPORT_SECONDS = 0.0\n"
-        f"left = {moment}\n"
-        "def watch(progress, rate):\n"
+        "import importlib, os; from features.builds import run_build\n"
+        f"*path, name = {name.split('.')!r}\n"
+        f"owner = importlib.import_module({module!r})\n"
+        "for part in path: owner = getattr(owner, part)\n"
+        f"called, left = getattr(owner, name), {calls}\n"
+        "def killed(*args, **options):\n"
         "    global left\n"
-        f"    left -= progress.phase == {phase!r}\n"
+        "    done, left = called(*args, **options), left - 1\n"
         "    if not left: os.kill(os.getpid(), 9)\n"
-        f"builds.run_build({run}, watch=watch)"
+        "    return done\n"
+        "setattr(owner, name, killed)\n"
+        f"run_build({run})"
     )
     assert in_a_process(code, env).wait() == -signal.SIGKILL
     assert Run.objects.get(pk=run).state == "running"
@@ -175,6 +194,7 @@ def test_a_build_that_is_killed_at_any_moment_goes_on(committed, env, phase, mom
     card = selectors.run(run)
     assert (card.state, card.error) == ("done", "")
     assert all_rows(committed) == expected
+    assert os.listdir(env["FACET_BUILDS"]) == ["contexts"]
 
 
 def test_a_shard_that_fails_everywhere_ends_the_run_with_its_text_and_is_made_on_resume(committed, env):

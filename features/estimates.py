@@ -169,7 +169,7 @@ def _bytes_stored(build: _Measured) -> tuple[float, float]:
             """
             SELECT (SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) AS name),
                    (SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) AS name),
-                   (pg_total_relation_size('features_posting') + pg_total_relation_size('features_explanation'))
+                   (pg_total_relation_size('features_posting') + pg_total_relation_size('features_explanation'))::float8
                        / (SELECT greatest(sum(n_features), 1) FROM features_dictionary WHERE built_at IS NOT NULL)
             """,
             [own, sorted(contexts)],

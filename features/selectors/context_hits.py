@@ -32,10 +32,12 @@ BEFORE, LENGTH, LINES = 120, 320, 4
 Span = tuple[int, int]
 InContext = dict[tuple[int, int], list[tuple[int, Address]]]
 # The index tells which texts have all words of a phrase. A pattern tells of most of those, in a tenth of the time, that
-# they do not have them one after the other, before the words of the text are made anew to tell it for sure.
+# they do not have them one after the other, before the words of the text are made anew to tell it for sure. A last
+# letter alone, `don't`, is left to those: it begins very many words.
 _HAS_PHRASE = """
 numnode(facet_code_query(%s)) > 0
-AND facet_code_vector(c.text) @@ (replace(facet_code_query(%s)::text, '<->', '&')::tsquery{without})
+AND facet_code_vector(c.text) @@ (
+    regexp_replace(replace(facet_code_query(%s)::text, '<->', '&'), ' & ''.'':\\*$', '')::tsquery{without})
 AND (numnode(facet_code_query(%s)) = 1 OR (
     c.text ~* replace(btrim(facet_words(%s)), ' ', '[^[:alnum:]]*')
     AND (facet_code_vector(c.text) @@ facet_code_query(%s)) IS TRUE

@@ -189,6 +189,9 @@ def test_phrases_are_words_in_their_order(world):
     both = selectors.search("ctx:return ctx:self", limit=100)
     assert 0 < phrase.totals.contexts < both.totals.contexts
     assert all(spans_of(hit.text, ["return self"]) for hit in phrase.contexts)
+    begun = selectors.search('ctx:"return s"', limit=100)
+    assert begun.totals.contexts >= phrase.totals.contexts
+    assert all(spans_of(hit.text, ["return s"]) for hit in begun.contexts)
     one = selectors.search('ctx:"return self" -def', limit=100)
     assert one.totals.contexts < phrase.totals.contexts
 

@@ -96,8 +96,8 @@ def density_chart(histogram: Histogram) -> Chart:
     return _chart(histogram, "densities", lambda value: "neutral")
 
 
-def error_chart(histogram: Histogram) -> Chart:
-    """Draw how many tokens a dictionary misses by how much, on a linear axis of counts."""
+def token_chart(histogram: Histogram) -> Chart:
+    """Draw tokens by what a dictionary misses of them, or by how many features fire, on a linear axis of counts."""
     chart = _chart(histogram, "errors", lambda value: "neutral")
     return replace(chart, bars=tuple(replace(bar, height=bar.linear_height) for bar in chart.bars))
 

@@ -354,14 +354,16 @@ class SourceFilters:
 class SourcePage:
     """A dictionary and one page of its features.
 
-    `densities` counts its live features by density, on a log axis; `errors` the tokens of the build by the length of
-    what it misses, as a share of what it should have given: the last bin takes all from its edge on.
+    `densities` counts its live features by density, on a log axis; `l0` the tokens of the build by how many features
+    fire, those from a bin's lower edge up to before its upper one; `errors` by the length of what it misses, as a share
+    of what it should have given: the last bin takes all from its edge on.
     """
 
     source: SourceCard
     filters: SourceFilters
     features: Page[FeatureRow]
     densities: Histogram | None
+    l0: Histogram | None = None
     errors: Histogram | None = None
 
 

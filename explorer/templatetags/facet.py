@@ -28,7 +28,7 @@ for _filter in (
 for _tag in (
     charts.activation_chart,
     charts.density_chart,
-    charts.error_chart,
+    charts.token_chart,
     charts.logit_chart,
     rows_html.context_hits,
     rows_html.effect_rows,

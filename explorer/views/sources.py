@@ -56,6 +56,7 @@ def source(request: HttpRequest, model: str, source: str) -> HttpResponse:
         return render(request, "_source_list.html", context)
     context |= {
         "densities": page.densities,
+        "l0": page.l0,
         "errors": page.errors,
         "median_error": charts.median_of(page.errors) if page.errors else None,
         "figure": charts.density_figure(page.densities) if page.densities else None,

@@ -114,6 +114,7 @@ def source_page(model: str, source: str, filters: SourceFilters | None = None) -
         filters=replace(filters, page=number),
         features=Page(rows=rows, number=number, n_pages=_n_pages(filters, total), total=total),
         densities=density_histogram(dictionary),
+        l0=l0_histogram(dictionary),
         errors=error_histogram(dictionary),
     )
 
@@ -228,6 +229,15 @@ def density_histogram(dictionary: Dictionary) -> Histogram | None:
     return Histogram(
         edges=tuple(10 ** (bin_ / per_decade) for bin_ in bins), counts=tuple(counted["counts"]), log_x=True
     )
+
+
+def l0_histogram(dictionary: Dictionary) -> Histogram | None:
+    """Return the tokens of the build by how many features fire; None where it is the same number at all of them."""
+    counted = dictionary.stats.get("l0_histogram")
+    if not counted or len(counted["counts"]) < 2:
+        return None
+    first, width, counts = counted["first"], counted["width"], tuple(counted["counts"])
+    return Histogram(edges=tuple(float(first + width * bin_) for bin_ in range(len(counts) + 1)), counts=counts)
 
 
 def error_histogram(dictionary: Dictionary) -> Histogram | None:

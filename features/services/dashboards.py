@@ -33,6 +33,7 @@ SWAP_ATTEMPTS = 6
 # What Postgres says where others hold what is to be swapped.
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled)
 BINS_PER_DECADE = 4
+MAX_L0_BINS = 50
 # What is measured of the weights themselves, and stays when dashboards change.
 KEPT = ("fidelity",)
 STATS = ("n_tokens", "n_contexts", "l0_mean", "l0_median", "l0_p90", "explained_variance", "mean_squared_error")
@@ -174,8 +175,20 @@ def _stats(dashboard: DictionaryDashboard) -> dict[str, Any]:
         "log_edges": [float(edge) for edge in dashboard.log_edges_e],
         "densities": densities(dashboard.density_f[dashboard.firing_count_f > 0]),
         "co_firing_exact": bool(dashboard.co_firing_exact),
+        "l0_histogram": tokens_by_l0(dashboard.l0_histogram),
         "error_histogram": dashboard.error_histogram.tolist(),
     }
+
+
+def tokens_by_l0(count_l: np.ndarray) -> dict[str, Any]:
+    """Count tokens by how many features fire there: `counts` of whole numbers from `first` on, `width` to a bin."""
+    filled = np.flatnonzero(count_l)
+    if not len(filled):
+        return {"first": 0, "width": 1, "counts": []}
+    first, last = int(filled[0]), int(filled[-1])
+    width = -(-(last + 1 - first) // MAX_L0_BINS)
+    starts = np.arange(first, last + 1, width)
+    return {"first": first, "width": width, "counts": np.add.reduceat(count_l[: last + 1], starts).tolist()}
 
 
 def densities(density_n: np.ndarray) -> dict[str, Any]:

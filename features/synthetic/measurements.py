@@ -99,6 +99,7 @@ def dashboard(
         l0_mean=float(firing_f.sum() / n_tokens),
         l0_median=float(firing_f.sum() / n_tokens),
         l0_p90=float(1.3 * firing_f.sum() / n_tokens),
+        l0_histogram=np.zeros(0, dtype=np.int64),
         error_histogram=np.zeros(0, dtype=np.int64),
         explained_variance=0.0,
         mean_squared_error=0.0,

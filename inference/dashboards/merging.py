@@ -125,7 +125,8 @@ def merged(
         del block
         allocator.give_back()
         step(features.stop)
-    l0_mean, l0_median, l0_p90 = _l0(shards.sum("l0_histogram"))
+    l0_histogram = shards.sum("l0_histogram")
+    l0_mean, l0_median, l0_p90 = _l0(l0_histogram)
     squared_error = float(shards.sum("squared_error")[0])
     return DictionaryDashboard(
         source=source,
@@ -142,6 +143,7 @@ def merged(
         l0_mean=l0_mean,
         l0_median=l0_median,
         l0_p90=l0_p90,
+        l0_histogram=l0_histogram,
         error_histogram=shards.sum("error_histogram") if reconstructs else np.zeros(0, dtype=np.int64),
         explained_variance=_explained_variance(shards, squared_error, n_tokens) if reconstructs else float("nan"),
         mean_squared_error=squared_error / max(n_tokens, 1) if reconstructs else float("nan"),

@@ -204,6 +204,7 @@ class DictionaryDashboard:
     l0_mean: float
     l0_median: float
     l0_p90: float
+    l0_histogram: np.ndarray  # int64, tokens by how many features fire there, from 0 on; empty where not counted
     # of |y - y_hat| / |y| of each token: bins a hundredth wide, the last open; empty where nothing reconstructs y
     error_histogram: np.ndarray
     explained_variance: float  # 1 - sum |y - y_hat|^2 / sum |y - mean y|^2, the mean over the whole pass; or nan

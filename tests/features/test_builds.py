@@ -70,6 +70,11 @@ def test_a_build_makes_every_feature_a_page(registered):
         assert page.features.total == dictionary.n_features
         assert all(row.label for row in page.features.rows), "every feature has an explanation after a build"
         stats = Dictionary.objects.get(pk=dictionary.pk).stats
+        assert sum(stats["l0_histogram"]["counts"]) == sum(page.errors.counts) == stats["n_tokens"]
+        if "topk" in source:
+            assert page.l0 is None, "the same number everywhere is no distribution"
+        else:
+            assert len(page.l0.counts) > 1 and page.l0.edges[0] <= stats["l0_median"] < page.l0.edges[-1]
         assert stats["provenance"] and stats["measurements"]["tokens_per_second"] > 0
 
 

@@ -156,7 +156,7 @@ MOMENTS = {
     "cutting text": ("inference.dashboards.gathering", "Gathered.add", 1),
     "writing contexts": ("inference.dashboards.columns", "ColumnWriter.array", 20),
     "encoding": ("inference.dashboards.encoding", "ShardEncoder._encode_step", 5),
-    "checking shards": ("inference.dashboards.partials", "CheckedFolder.load", 40),
+    "checking shards": ("inference.dashboards.passes", "Pass._intact", 3),
     "writing a shard": ("inference.dashboards.columns", "ColumnWriter.table", 9),
     "merging": ("inference.dashboards.recording", "ExampleParts.add", 1),
     "explaining": ("features.keyless", "ExplanationFile._add", 50),

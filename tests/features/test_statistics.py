@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.services.dashboards import MAX_L0_BINS, tokens_by_l0
 from features.statistics import moments, wilson_interval
 from features.words import fold, slugify, storable
 
@@ -63,3 +64,16 @@ def test_slugs(name, slug):
 
 def test_tokens_are_compared_without_space_and_case():
     assert fold(" Straße\n") == "strasse"
+
+
+@pytest.mark.parametrize("lengths", [[32] * 10, [0, 3, 3, 9], list(range(400)), [7, 5000]])
+def test_tokens_by_l0_are_all_counted_where_they_are(lengths):
+    found = tokens_by_l0(np.bincount(lengths))
+    assert len(found["counts"]) <= MAX_L0_BINS and sum(found["counts"]) == len(lengths)
+    edges = found["first"] + found["width"] * np.arange(len(found["counts"]) + 1)
+    assert np.array_equal(found["counts"], np.histogram(lengths, np.append(edges[:-1], np.inf))[0])
+    assert edges[-1] > max(lengths)
+
+
+def test_no_tokens_have_no_l0():
+    assert tokens_by_l0(np.zeros(0, dtype=np.int64))["counts"] == []

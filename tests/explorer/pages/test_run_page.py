@@ -149,7 +149,7 @@ def test_cells_are_filled_as_far_as_they_are_made():
 
 def test_errors_are_drawn_on_a_linear_axis_with_their_median():
     histogram = Histogram(edges=(0.0, 0.1, 0.2, 0.3), counts=(10, 30, 0))
-    chart = charts.error_chart(histogram)
+    chart = charts.token_chart(histogram)
     assert [bar.height for bar in chart.bars] == [pytest.approx(33.33), 100.0, 0.0]
     assert charts.median_of(histogram) == pytest.approx(0.1 + 0.1 / 3)
 

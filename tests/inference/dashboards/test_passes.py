@@ -419,6 +419,13 @@ def test_the_histogram_of_errors_counts_every_token(result, dense):
         assert np.abs(found - expected).sum() <= 4  # at edges, digits decide
 
 
+def test_the_histogram_of_l0_counts_every_token(result, dense):
+    for source in SOURCES:
+        found = result.dashboards[source].l0_histogram
+        firing_t = (dense(source).a_tf != 0).sum(1)
+        np.testing.assert_array_equal(found, np.bincount(firing_t, minlength=len(found)))
+
+
 def test_encoder_neighbours_are_those_of_the_encoder(setting, result):
     for source, dictionary in setting.dictionaries.items():
         unit = torch.nn.functional.normalize(dictionary.encoder_directions().float(), dim=1)

@@ -31,6 +31,7 @@ class Migration(migrations.Migration):
                 ("d_mlp", models.PositiveIntegerField()),
                 ("d_vocab", models.PositiveIntegerField()),
                 ("context_size", models.PositiveIntegerField()),
+                ("config", models.JSONField(blank=True, default=dict)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
             options={
@@ -82,6 +83,8 @@ class Migration(migrations.Migration):
                 ("slug", models.SlugField(max_length=80, unique=True)),
                 ("name", models.CharField(max_length=200)),
                 ("description", models.TextField(blank=True, default="")),
+                ("origin", models.JSONField(blank=True, default=dict)),
+                ("skipped", models.JSONField(blank=True, default=dict)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
             options={
@@ -99,6 +102,9 @@ class Migration(migrations.Migration):
                 ("split", models.CharField(choices=[("train", "Train"), ("test", "Test")], max_length=8)),
                 ("sha256", models.CharField(max_length=64)),
                 ("n_bytes", models.PositiveBigIntegerField()),
+                ("field", models.CharField(blank=True, default="", max_length=80)),
+                ("start", models.PositiveBigIntegerField(blank=True, null=True)),
+                ("metadata", models.JSONField(blank=True, default=dict)),
                 (
                     "corpus",
                     models.ForeignKey(
@@ -146,8 +152,8 @@ class Migration(migrations.Migration):
                 ("id", models.AutoField(primary_key=True, serialize=False)),
                 ("source", models.SlugField(max_length=80)),
                 ("layer", models.PositiveIntegerField()),
-                ("hook_point", models.CharField(max_length=120)),
-                ("hook_point_out", models.CharField(max_length=120)),
+                ("hook_point", models.TextField()),
+                ("hook_point_out", models.TextField()),
                 ("architecture", models.CharField(max_length=40)),
                 ("n_features", models.PositiveIntegerField()),
                 ("d_in", models.PositiveIntegerField()),

@@ -1,4 +1,4 @@
-"""The partitioned tables; features.partitions makes and swaps their partitions."""
+"""The partitioned tables, and the postings that find features over all of them; features.partitions fills both."""
 
 import django.contrib.postgres.fields
 import django.db.models.deletion
@@ -36,10 +36,6 @@ class Migration(migrations.Migration):
                         to="features.dictionary",
                     ),
                 ),
-                (
-                    "top_contexts",
-                    django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None),
-                ),
                 ("packed", models.BinaryField()),
             ],
         ),
@@ -72,24 +68,8 @@ class Migration(migrations.Migration):
                     django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None),
                 ),
                 (
-                    "peak_token_counts",
-                    django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None),
-                ),
-                (
-                    "peak_token_shares",
-                    django.contrib.postgres.fields.ArrayField(
-                        base_field=features.models.features.Float4Field(), size=None
-                    ),
-                ),
-                (
                     "promoted_ids",
                     django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None),
-                ),
-                (
-                    "promoted_values",
-                    django.contrib.postgres.fields.ArrayField(
-                        base_field=features.models.features.Float4Field(), size=None
-                    ),
                 ),
                 ("packed", models.BinaryField()),
             ],
@@ -147,6 +127,29 @@ class Migration(migrations.Migration):
                 ("text", models.TextField()),
                 ("token_ids", models.BinaryField()),
                 ("spans", models.BinaryField()),
+            ],
+        ),
+        migrations.CreateModel(
+            name="Posting",
+            fields=[
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "kind", "block", "dictionary_id", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("block", models.IntegerField()),
+                ("kind", models.SmallIntegerField()),
+                (
+                    "dictionary",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="postings",
+                        to="features.dictionary",
+                    ),
+                ),
+                ("packed", models.BinaryField()),
             ],
         ),
         migrations.RunSQL(INDEXES, migrations.RunSQL.noop),

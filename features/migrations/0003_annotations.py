@@ -1,10 +1,13 @@
-"""What people and methods say about features."""
+"""What people and methods say about features, and the index by which search reads it in the order of showing it."""
 
 import django.contrib.postgres.indexes
 import django.contrib.postgres.search
 import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
+
+import features.models.annotations
+from features.migrations._places_sql import DROP_PLACES, PLACES
 
 
 class Migration(migrations.Migration):
@@ -21,7 +24,7 @@ class Migration(migrations.Migration):
                 ("index", models.IntegerField()),
                 ("text", models.TextField()),
                 ("method", models.CharField(blank=True, default="", max_length=80)),
-                ("evidence", models.JSONField(blank=True, default=dict)),
+                ("evidence", features.models.annotations.PackedJSONField(blank=True, default=dict)),
                 ("votes", models.IntegerField(default=0)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
                 (
@@ -191,4 +194,5 @@ class Migration(migrations.Migration):
             model_name="listmember",
             constraint=models.UniqueConstraint(fields=("list", "dictionary", "index"), name="one_member_per_feature"),
         ),
+        migrations.RunSQL(PLACES, DROP_PLACES),
     ]

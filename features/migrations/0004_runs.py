@@ -1,4 +1,4 @@
-"""Runs and their logs."""
+"""Runs, their logs and the shards of builds."""
 
 import django.db.models.deletion
 from django.conf import settings
@@ -16,7 +16,19 @@ class Migration(migrations.Migration):
             name="Run",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("kind", models.CharField(choices=[("build", "Build")], max_length=20)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("build", "Build"),
+                            ("evaluation", "Evaluation"),
+                            ("addition", "Addition"),
+                            ("import", "Import"),
+                            ("export", "Export"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
                 ("title", models.CharField(max_length=300)),
                 (
                     "state",
@@ -33,6 +45,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("params", models.JSONField(default=dict)),
+                ("result", models.JSONField(blank=True, default=dict)),
                 ("phases", models.JSONField(default=list)),
                 ("phase", models.CharField(blank=True, default="", max_length=60)),
                 ("unit", models.CharField(blank=True, default="", max_length=30)),
@@ -62,7 +75,7 @@ class Migration(migrations.Migration):
                         blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, to=settings.AUTH_USER_MODEL
                     ),
                 ),
-                ("dictionaries", models.ManyToManyField(related_name="runs", to="features.dictionary")),
+                ("dictionaries", models.ManyToManyField(blank=True, related_name="runs", to="features.dictionary")),
             ],
             options={
                 "ordering": ["-id"],
@@ -83,6 +96,38 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["id"],
+            },
+        ),
+        migrations.CreateModel(
+            name="Shard",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.PositiveIntegerField()),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("waiting", "Waiting"), ("running", "Running"), ("done", "Done")],
+                        default="waiting",
+                        max_length=8,
+                    ),
+                ),
+                ("n_tokens", models.PositiveIntegerField()),
+                ("done", models.PositiveIntegerField(default=0)),
+                ("worker", models.CharField(blank=True, default="", max_length=200)),
+                ("failures", models.JSONField(blank=True, default=list)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="shards",
+                        to="features.run",
+                    ),
+                ),
+            ],
+            options={
+                "ordering": ["run", "number"],
+                "constraints": [models.UniqueConstraint(fields=("run", "number"), name="one_shard_per_number")],
             },
         ),
         migrations.AddIndex(

@@ -1,4 +1,4 @@
-"""Functions and indexes of the first migration that Django has no operation for."""
+"""Functions and indexes that Django has no operation for."""
 
 # Text becomes words in the same way for every naming convention of code: `assertEqual`, `assert_equal`,
 # `assert.equal` and "assert equal" are all the words `assert equal`. Postgres' own parser alone would keep
@@ -36,12 +36,11 @@ DROP FUNCTION facet_code_query(text), facet_code_vector(text), facet_words(text)
 
 # Indexes of partitioned tables: features.partitions gives each new partition the same ones after it is filled. Their
 # pages are full: nothing is added later.
-# `example_contexts` answers which features have a context among their top ones. Packed bytes do not compress further.
+# Packed bytes do not compress further.
 INDEXES = """
 CREATE INDEX feature_firing ON features_feature (dictionary_id, firing_count, index) WITH (fillfactor = 100);
 CREATE INDEX feature_maximum ON features_feature (dictionary_id, maximum, index) WITH (fillfactor = 100);
 CREATE INDEX feature_entropy ON features_feature (dictionary_id, token_entropy, index) WITH (fillfactor = 100);
-CREATE INDEX example_contexts ON features_example USING gin (top_contexts);
 CREATE INDEX context_words ON features_context USING gin (facet_code_vector(text));
 ALTER TABLE features_feature ALTER COLUMN packed SET STORAGE EXTERNAL;
 ALTER TABLE features_example ALTER COLUMN packed SET STORAGE EXTERNAL;

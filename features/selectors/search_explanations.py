@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from django.db import connection
 
 from features.selectors.feature_rows import array_of
+from features.selectors.search_postings import split
 from features.selectors.search_sql import CANDIDATES, Chips, Found
 
 # As many explanations in a sample of the table's pages, given in percent, are enough to be read tier by tier: those of
@@ -126,9 +127,8 @@ def by_explanation(chips: Chips, phrases: Sequence[str], limit: int) -> Found:
         return Found(why={})
     phrases, capped = list(dict.fromkeys(phrases)), "FALSE"
     if chips.among is not None:
-        chosen = chips.among[:CHOSEN]
         candidates = _CHOSEN.format(columns=_COLUMNS)
-        params = [array_of((chosen >> 32).tolist()), array_of((chosen & 0xFFFFFFFF).tolist())]
+        params = [array_of(part) for part in split(chips.among[:CHOSEN])]
         capped = str(len(chips.among) > CHOSEN)
     elif chips.is_restricted and sum(dictionary.n_features for dictionary in chips.scope.values()) <= NARROW:
         candidates, params = _within(_NARROW, chips)

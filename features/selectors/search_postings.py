@@ -42,33 +42,32 @@ class Posted:
 class _Hits:
     """Features with one of some tokens, the best first: address, token with most of it, strength, firings on them."""
 
-    dictionary_n: np.ndarray
-    index_n: np.ndarray
+    address_n: np.ndarray
     token_n: np.ndarray
     strength_n: np.ndarray
     count_n: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.index_n)
+        return len(self.address_n)
 
     def taken(self, places: Any) -> _Hits:
         """Return those at some places."""
         return _Hits(
-            dictionary_n=self.dictionary_n[places],
-            index_n=self.index_n[places],
+            address_n=self.address_n[places],
             token_n=self.token_n[places],
             strength_n=self.strength_n[places],
             count_n=self.count_n[places],
         )
 
-    @property
-    def address_n(self) -> np.ndarray:
-        return address_of(self.dictionary_n, self.index_n)
-
 
 def address_of(dictionary_p: np.ndarray, index_p: np.ndarray) -> np.ndarray:
-    """Return one number for each address."""
+    """Return one number for each address, in their order."""
     return dictionary_p.astype(np.int64) << 32 | index_p
+
+
+def split(address_n: np.ndarray) -> tuple[list[int], list[int]]:
+    """Return the dictionaries and the indices of addresses."""
+    return (address_n >> 32).tolist(), (address_n & 0xFFFFFFFF).tolist()
 
 
 def read(
@@ -158,24 +157,24 @@ def promoting(chips: Chips, posted: Posted, limit: int) -> Found:
 def _ranked(kind: Kind, posting_p: np.ndarray) -> _Hits:
     """Return every feature of some postings of tokens, the best first."""
     value_p = posting_p[_STRENGTHS[kind]].astype(np.float64)
+    address_p = address_of(posting_p["dictionary"], posting_p["index"])
     # Of a feature with several of the tokens, the first is the one with most, as it will be named.
-    order = np.lexsort((posting_p["key"], -value_p, posting_p["index"], posting_p["dictionary"]))
-    posting_p, value_p = posting_p[order], value_p[order]
-    first = np.flatnonzero(np.diff(posting_p["dictionary"], prepend=-1) | np.diff(posting_p["index"], prepend=-1))
+    order = np.lexsort((posting_p["key"], -value_p, address_p))
+    address_p, value_p = address_p[order], value_p[order]
+    first = np.flatnonzero(np.diff(address_p, prepend=-1))
     strength_n = worth_n = value_p[first]
     count_n = np.zeros(len(first), dtype=np.int64)
     if kind is PEAK and len(first):
         strength_n = np.minimum(np.add.reduceat(value_p, first), 1.0)
-        count_n = np.maximum(np.add.reduceat(posting_p["count"].astype(np.int64), first), 1)
+        count_n = np.maximum(np.add.reduceat(posting_p["count"][order].astype(np.int64), first), 1)
         worth_n = _wilson_low(strength_n, count_n)
     hits = _Hits(
-        dictionary_n=posting_p["dictionary"][first],
-        index_n=posting_p["index"][first],
-        token_n=posting_p["key"][first],
+        address_n=address_p[first],
+        token_n=posting_p["key"][order[first]],
         strength_n=strength_n,
         count_n=count_n,
     )
-    return hits.taken(np.lexsort((hits.index_n, hits.dictionary_n, -worth_n)))
+    return hits.taken(np.lexsort((hits.address_n, -worth_n)))
 
 
 def _wilson_low(share_n: np.ndarray, n_n: np.ndarray) -> np.ndarray:
@@ -188,13 +187,13 @@ def _found(chips: Chips, hits: _Hits, limit: int, says: str) -> Found:
     if chips.among is not None:
         hits = hits.taken(np.isin(hits.address_n, chips.among))
     total, hits = len(hits), hits.taken(slice(limit))
-    columns = (hits.dictionary_n, hits.index_n, hits.token_n, hits.strength_n, hits.count_n)
+    columns = *split(hits.address_n), hits.token_n.tolist(), hits.strength_n.tolist(), hits.count_n.tolist()
     return Found(
         why={
             (dictionary, index): says.format(
                 chips.token_texts[chips.scope[dictionary].model_id, token], strength, count
             )
-            for dictionary, index, token, strength, count in zip(*(c.tolist() for c in columns), strict=True)
+            for dictionary, index, token, strength, count in zip(*columns, strict=True)
         },
         total=total,
     )

@@ -18,6 +18,8 @@ from kernels.affine import affine
 
 # Pre-activations of one step on a CPU: 32 MB, measured to be faster than 16 MB and less.
 CHUNK_ELEMENTS = 1 << 23
+# Measured: fewer places are found as fast one by one.
+_WORTH_TWO_LOOKS = 1 << 15
 
 
 class Rows(NamedTuple):
@@ -86,6 +88,8 @@ def row_ends(counts_t: Tensor) -> Tensor:
 def true_places(mask: np.ndarray) -> np.ndarray:
     """Return `np.flatnonzero(mask)` where little is true, in a third of the time: eight at a time first."""
     flat = np.ascontiguousarray(mask).reshape(-1)
+    if len(flat) < _WORTH_TWO_LOOKS:
+        return np.flatnonzero(flat)
     whole = len(flat) & ~7
     eight = np.flatnonzero(flat[:whole].view(np.uint64) != 0)
     place = np.flatnonzero(flat[:whole].reshape(-1, 8).take(eight, axis=0))

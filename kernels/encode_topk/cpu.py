@@ -73,7 +73,7 @@ def candidates(product: Product, bounded: Bounded, k: int) -> tuple[Tensor, Tens
         # Bits of numbers below zero are in the opposite order.
         bits_tf = ascending(bits_tf)
         floor_t = _floors(bits_tf, product, bounded, k)
-    indptr, indices_n = places_to_rows(np.flatnonzero(bits_tf >= floor_t[:, None]), bits_tf.shape)
+    indptr, indices_n = places_to_rows(true_places(bits_tf >= floor_t[:, None]), bits_tf.shape)
     return indptr, indices_n, above(from_bits(ascending(floor_t)))
 
 

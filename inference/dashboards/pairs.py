@@ -1,7 +1,8 @@
 """Which features fire at the same tokens: exact counts for dictionaries up to 4,096 features.
 
 Rows of sparse activations are expanded into their pairs, so the work grows with L0 squared and not with features
-squared. The counts of a larger dictionary are kept for each stretch's most frequent pairs only, and are lower bounds.
+squared. Of a larger dictionary each stretch keeps the pairs that are nearest by Jaccard index so far, and their counts
+are lower bounds.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class PairCounts:
         self.exact = n_features <= LARGEST_EXACT
         shape = (n_features, n_features)
         self._table = torch.zeros(shape, dtype=torch.int32, device=device) if self.exact else None
+        self._count_f = np.zeros(n_features, dtype=np.int64)
         self._codes = np.zeros(0, dtype=np.int64)
         self._counts = np.zeros(0, dtype=np.int64)
 
@@ -45,6 +47,7 @@ class PairCounts:
         if self._table is not None:
             cooccurrence(self._table, indptr, feature_e)
         else:
+            self._count_f += torch.bincount(feature_e, minlength=self.n_features).cpu().numpy()
             for codes in pair_codes(indptr.cpu(), feature_e.cpu(), self.n_features):
                 self._add_codes(codes)
 
@@ -67,8 +70,8 @@ class PairCounts:
 
     def _add_codes(self, codes: np.ndarray) -> None:
         fresh, counts = np.unique(codes, return_counts=True)
-        self._codes, self._counts = most_frequent(
-            *add_counts(self._codes, self._counts, fresh, counts), _KEPT_PER_FEATURE * self.n_features
+        self._codes, self._counts = nearest_codes(
+            *add_counts(self._codes, self._counts, fresh, counts), self._count_f, _KEPT_PER_FEATURE * self.n_features
         )
 
 
@@ -81,12 +84,22 @@ def add_counts(
     return every, sums.astype(np.int64)
 
 
-def most_frequent(codes: np.ndarray, counts: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the `limit` largest counts, the lower code first among equals; codes stay ascending."""
+def nearest_codes(
+    codes: np.ndarray, counts: np.ndarray, count_f: np.ndarray, limit: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the `limit` pairs of highest Jaccard index, the lower code first among equals; codes stay ascending.
+
+    By their counts alone, the pairs of features that fire everywhere would leave no room for those of rare ones.
+    """
     if len(codes) <= limit:
         return codes, counts
-    rows = np.sort(np.argsort(-counts, kind="stable")[:limit])
-    return codes[rows], counts[rows]
+    left, right = np.divmod(codes, len(count_f))
+    jaccard = counts / np.maximum(count_f[left] + count_f[right] - counts, 1)
+    worst = np.partition(jaccard, len(codes) - limit)[len(codes) - limit]
+    equal = np.flatnonzero(jaccard == worst)
+    kept = jaccard > worst
+    kept[equal[: limit - int(kept.sum())]] = True
+    return codes[kept], counts[kept]
 
 
 def nearest_by_jaccard(

@@ -181,7 +181,7 @@ class DictionaryDashboard:
     co_firing_ids_fk: np.ndarray  # int32 [F, 16], by Jaccard over tokens, at least 5 shared tokens
     co_firing_jaccards_fk: np.ndarray  # float32
     co_firing_counts_fk: np.ndarray  # int64, tokens where both fire
-    co_firing_exact: bool  # False: counts are lower bounds from each shard's most frequent pairs
+    co_firing_exact: bool  # False: counts are lower bounds from each shard's nearest pairs
     decoder_neighbour_ids_fk: np.ndarray  # int32 [F, 16]
     decoder_neighbour_cosines_fk: np.ndarray  # float32
     encoder_neighbour_ids_fk: np.ndarray  # int32 [F, 16]

@@ -148,6 +148,31 @@ def test_pairs_of_large_dictionaries_are_counted_by_feature(monkeypatch):
     np.testing.assert_array_equal(table, dense_product(rows, 40))
 
 
+def test_pairs_of_rare_features_are_kept_beside_those_of_frequent_ones(monkeypatch):
+    """Twenty features fire at half of the tokens each, ten pairs of twins at eight: these are nearer to each other."""
+    monkeypatch.setattr(pairs, "LARGEST_EXACT", 10)
+    monkeypatch.setattr(pairs, "_KEPT_PER_FEATURE", 1)
+    rng = np.random.default_rng(4)
+    active_tf = np.zeros((600, 40), dtype=bool)
+    active_tf[:, :20] = rng.random((600, 20)) < 0.5
+    for twin in range(20, 40, 2):
+        active_tf[rng.permutation(600)[:8], twin : twin + 2] = True
+    counts = pairs.PairCounts(40, torch.device("cpu"))
+    for part_tf in np.split(active_tf, 3):
+        counts.add(torch.from_numpy(np.nonzero(part_tf)[1]), torch.from_numpy(part_tf.sum(1)))
+    numbers, found = written(counts).table("pairs", range(40))
+    assert numbers.sum() == 2 * 40
+    table = np.zeros((40, 40), dtype=np.int64)
+    table[np.repeat(np.arange(40), numbers), found["other"]] = found["count"]
+    for twin in range(20, 40, 2):
+        assert table[twin, twin + 1] == table[twin + 1, twin] == 8
+
+
+def test_of_equally_near_pairs_the_first_are_kept():
+    codes, counts, count_f = np.array([1, 2, 7, 9]), np.array([2, 2, 3, 2]), np.full(5, 10)
+    assert [column.tolist() for column in pairs.nearest_codes(codes, counts, count_f, 2)] == [[1, 7], [2, 3]]
+
+
 def test_rows_too_long_are_left_out_and_said(monkeypatch):
     monkeypatch.setattr(pairs, "LONGEST_ROW", 3)
     counts = pairs.PairCounts(10, torch.device("cpu"))

@@ -60,7 +60,7 @@ def find_contexts(
     front. One query.
     """
     of_tokenization = _tokenizations(dictionaries)
-    match, params = _matching(phrases, excluded)
+    match, params = matching(phrases, excluded)
     sql = f"""
         WITH found AS MATERIALIZED (
             SELECT c.tokenization_id, c.ordinal
@@ -106,7 +106,7 @@ def chip_contexts(
     One query.
     """
     of_tokenization = _tokenizations(dictionaries)
-    match, params = _matching(phrases, excluded)
+    match, params = matching(phrases, excluded)
     sql = f"""
         SELECT c.tokenization_id, c.ordinal FROM features_context c
         WHERE c.tokenization_id = ANY(%s) AND {match} AND c.duplicate_of = c.ordinal LIMIT {MAX_OF_CHIP}
@@ -128,7 +128,7 @@ def _tokenizations(dictionaries: Iterable[Dictionary]) -> dict[int, list[int]]:
     return of_tokenization
 
 
-def _matching(phrases: Sequence[str], excluded: Sequence[str]) -> tuple[str, list[str]]:
+def matching(phrases: Sequence[str], excluded: Sequence[str]) -> tuple[str, list[str]]:
     """Return the condition on `c`, a context, that it holds the phrases, with its parameters."""
     # What is excluded is part of the query, where the index answers it: on its own it would be computed for each text.
     without = " && !!facet_code_query(%s)" * len(excluded)

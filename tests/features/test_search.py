@@ -11,7 +11,7 @@ from features import selectors, services
 from features.models import Explanation, Feature
 from features.results import SearchTotals
 from features.search import parse
-from features.selectors.context_hits import LENGTH, LINES, snippet, spans_of
+from features.selectors.context_hits import LENGTH, LINES, matching, snippet, spans_of
 from features.selectors.suggestions import UnknownAddress
 from features.statistics import wilson_interval
 
@@ -95,11 +95,23 @@ def test_nothing_that_is_typed_is_an_error(world):
         ("bar", "foo/bar.py", True),
         ("größe", "def größe_von():", True),
         ("for", "for x in y", True),
+        ("FOR X", "for x in y", True),
+        ("for i", "for x in index", False),
+        ("don't", "they don’t", True),
+        ("don't", "don taut", True),
+        ("don't", "t don", False),
+        ("café au", "un CAFÉ -- au lait", True),
+        ("日本 語", "日本、語", True),
+        ("a.b.c", "schema.bc", False),
+        ("parseHTTPServer", "def parse_http_server2(x)", True),
     ],
 )
 def test_words_of_code_are_found_whatever_their_convention(db, query, text, matches):
     with connection.cursor() as cursor:
         cursor.execute("SELECT facet_code_vector(%s) @@ facet_code_query(%s)", [text, query])
+        assert cursor.fetchone() == (matches,)
+        condition, params = matching([query], [])
+        cursor.execute(f"SELECT {condition} FROM (SELECT %s::text AS text) c", [*params, text])
         assert cursor.fetchone() == (matches,)
     assert bool(spans_of(text, [query])) == matches
 

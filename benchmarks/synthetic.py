@@ -123,7 +123,8 @@ def peak_tokens(deployment: Deployment, n: int, *, seed: int) -> list[str]:
     while len(tokens) < n:
         _, key, n_features = draw.choice(deployment.dictionaries)
         indices = [draw.randrange(n_features) for _ in range(8)]
-        for ids in Feature.objects.of(key).filter(index__in=indices).values_list("peak_token_ids", flat=True):
+        for feature in Feature.objects.of(key).filter(index__in=indices):
+            ids = feature.peak_token_ids
             text = texts[draw.choice(ids)].strip() if ids else ""
             if text.isalnum():
                 tokens.append(text)

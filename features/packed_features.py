@@ -1,16 +1,16 @@
-"""What pages only draw of a feature, as one piece of bytes: the column `packed` of Feature.
+"""What is known of a feature as one piece of bytes: the column `packed` of Feature.
 
-What SQL filters, sorts or searches by has columns of its own (features.models). A record is: the width of token ids
-and of features' indices, a byte each; sums of powers as float64 and moments of logit effects as float32; how much there
-is of everything as varints; what belongs to the ids that have a column; then other counts as varints, ids, and values
-as float16. Suffixes: F features.
+What SQL filters or sorts by has columns of its own (features.models). A record is: the width of token ids and of
+features' indices, a byte each; sums of powers as float64 and moments of logit effects as float32; how much there is of
+everything as varints; what lists and postings read, the tokens it peaks on and promotes; then other counts as varints,
+ids, and values as float16. Suffixes: F features.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,10 +28,24 @@ from inference.packing import (
 SUMS = ("total", "total_2", "total_3", "total_4")
 LOGITS = ("logit_low", "logit_high", "logit_deviation", "logit_skewness", "logit_kurtosis")
 COUNTS = ("context_count", "n_tokens_seen")
-# What is paired with ids in a column of their own, which lists and searches read: counts, and values.
-ON_IDS = {"peak_token_counts": "peak_token_ids", "peak_token_shares": "peak_token_ids",
-          "promoted_values": "promoted_ids"}  # fmt: skip
+
+
+class Tokens(NamedTuple):
+    """The tokens that a feature peaks on, and those that it promotes, with what is paired with them."""
+
+    peak_token_ids: list[int]
+    peak_token_counts: list[int]
+    peak_token_shares: list[float]
+    promoted_ids: list[int]
+    promoted_values: list[float]
+
+
 # Lists of ids with what is paired with them.
+_FIRST = (
+    ("peak_token_ids", "peak_token_counts"),
+    ("peak_token_ids", "peak_token_shares"),
+    ("promoted_ids", "promoted_values"),
+)
 _TOKENS = (("next_token_ids", "next_token_counts"), ("suppressed_ids", "suppressed_values"))
 _FEATURES = (
     ("co_firing_ids", "co_firing_jaccards"),
@@ -45,7 +59,7 @@ PACKED = (
     "band_counts",
     "histogram",
     "logit_histogram",
-    *ON_IDS,
+    *Tokens._fields,
     *(name for pair in (*_TOKENS, *_FEATURES) for name in pair),
 )
 _NUMBERS = 14
@@ -57,14 +71,12 @@ Columns = Mapping[str, "np.ndarray | Lists"]
 def pack(columns: Columns) -> list[bytes]:
     """Pack the columns of PACKED of many features: arrays, and Lists where a feature has several.
 
-    `firing_count` and the ids of ON_IDS are asked for too.
-
-    Raises ValueError where paired lists differ in length or a count is below 0.
+    `firing_count` is asked for too. Raises ValueError where paired lists differ in length or a count is below 0.
     """
-    for values, ids in (*ON_IDS.items(), *((values, ids) for ids, values in (*_TOKENS, *_FEATURES))):
+    for ids, values in (*_FIRST, *_TOKENS, *_FEATURES):
         if not np.array_equal(columns[ids].lengths_r, columns[values].lengths_r):
             raise ValueError(f"{ids} and {values} are not in pairs")
-    token_width = width_of(np.concatenate([columns[ids].values_n for ids, _ in _TOKENS]))
+    token_width = width_of(np.concatenate([columns[ids].values_n for ids, _ in (*_FIRST, *_TOKENS)]))
     index_width = width_of(np.concatenate([columns[ids].values_n for ids, _ in _FEATURES]))
     n = len(columns["total"])
     head_f = np.zeros(n, dtype=_HEAD_DTYPE)
@@ -92,8 +104,10 @@ def pack(columns: Columns) -> list[bytes]:
     return join_rows(
         record_rows(head_f),
         varint_rows(Lists(values_n=numbers_fk.reshape(-1), lengths_r=np.full(n, numbers_fk.shape[1]))),
+        unsigned_rows(columns["peak_token_ids"], token_width),
         varint_rows(columns["peak_token_counts"]),
         half_rows(columns["peak_token_shares"]),
+        unsigned_rows(columns["promoted_ids"], token_width),
         half_rows(columns["promoted_values"]),
         varint_rows(filled),
         varint_rows(logits),
@@ -115,12 +129,11 @@ def unpack(data: bytes | memoryview, firing_count: int) -> dict[str, Any]:
     token_width, index_width, *floats = reader.record(_HEAD)
     n_peak, n_high, contexts, seen, n_bands, n_bins, first, *sizes = reader.varints(_NUMBERS)
     n_filled, n_logits, n_next, n_low, *others = sizes
-    beside = (reader.varints(n_peak), reader.halves(n_peak), reader.halves(n_high))
+    tokens = _tokens(reader, n_peak, n_high, token_width)
     histogram = [0] * n_bins
     histogram[first : first + n_filled] = reader.varints(n_filled)
     found: dict[str, Any] = dict(zip((*SUMS, *LOGITS), floats, strict=True))
-    found |= dict(zip(ON_IDS, beside, strict=True))
-    found |= {"context_count": contexts, "n_tokens_seen": seen, "histogram": histogram}
+    found |= tokens._asdict() | {"context_count": contexts, "n_tokens_seen": seen, "histogram": histogram}
     found["logit_histogram"] = reader.varints(n_logits)
     found["next_token_counts"] = reader.varints(n_next)
     found["next_token_ids"] = reader.unsigned(n_next, token_width)
@@ -135,12 +148,22 @@ def unpack(data: bytes | memoryview, firing_count: int) -> dict[str, Any]:
     return found
 
 
-def on_ids(data: bytes | memoryview) -> tuple[list[int], list[float], list[float]]:
-    """Return the columns of ON_IDS alone, in a quarter of the time; raise BadBytes."""
+def tokens_of(data: bytes | memoryview) -> Tokens:
+    """Return of what `unpack` does the tokens alone, in a quarter of the time; raise BadBytes."""
     reader = Reader(data)
-    reader.record(_HEAD)
+    width, *_ = reader.record(_HEAD)
     n_peak, n_high, *_ = reader.varints(_NUMBERS)
-    return reader.varints(n_peak), reader.halves(n_peak), reader.halves(n_high)
+    return _tokens(reader, n_peak, n_high, width)
+
+
+def _tokens(reader: Reader, n_peak: int, n_high: int, width: int) -> Tokens:
+    return Tokens(
+        reader.unsigned(n_peak, width),
+        reader.varints(n_peak),
+        reader.halves(n_peak),
+        reader.unsigned(n_high, width),
+        reader.halves(n_high),
+    )
 
 
 def _trimmed(histogram: Lists) -> tuple[np.ndarray, np.ndarray, Lists]:

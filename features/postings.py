@@ -55,8 +55,6 @@ PROMOTED = Kind(1, 8, (("effect", "<f2"),))
 # A context among its top ones (ordinal in the tokenization): its place there, and the position of the peak in it.
 CONTEXT = Kind(2, 32, (("rank", "u1"), ("position", "<u2")))
 KINDS = (PEAK, PROMOTED, CONTEXT)
-# The column of a feature that holds keys.
-_KEYS = {PEAK: "peak_token_ids", PROMOTED: "promoted_ids"}
 
 
 class Row(NamedTuple):
@@ -91,13 +89,10 @@ def _of_tables(kind: Kind, dictionary: int) -> np.ndarray:
     features, examples = quoted(features_of(dictionary).next_name), quoted(examples_of(dictionary).next_name)
     parts = [np.zeros(0, dtype=kind.dtype)]
     with connection.chunked_cursor() as cursor:
-        if kind is CONTEXT:
-            cursor.execute(f'SELECT "index", packed FROM {examples}')
-        else:
-            cursor.execute(f'SELECT "index", packed, {_KEYS[kind]} FROM {features}')
+        cursor.execute(f'SELECT "index", packed FROM {examples if kind is CONTEXT else features}')
         while rows := cursor.fetchmany(CHUNK):
-            index, packed, *ids = zip(*rows, strict=True)
-            keys, *columns = _unfolded(kind, packed, *ids)
+            index, packed = zip(*rows, strict=True)
+            keys, *columns = _unfolded(kind, packed)
             lengths = [len(of_feature) for of_feature in keys]
             part = np.zeros(sum(lengths), dtype=kind.dtype)
             part["index"] = np.repeat(index, lengths)
@@ -110,14 +105,14 @@ def _of_tables(kind: Kind, dictionary: int) -> np.ndarray:
     return record_p
 
 
-def _unfolded(kind: Kind, packed: Sequence[bytes], *ids: Sequence[list[int]]) -> Iterator[Sequence[Sequence[float]]]:
+def _unfolded(kind: Kind, packed: Sequence[bytes]) -> Iterator[Sequence[Sequence[float]]]:
     """Yield what rows say as columns: the keys of each, and each field of the kind."""
     if kind is CONTEXT:
         contexts, positions = zip(*map(packed_examples.top_places, packed), strict=True)
         yield from (contexts, [range(len(own)) for own in contexts], positions)
         return
-    counts, shares, effects = zip(*map(packed_features.on_ids, packed), strict=True)
-    yield from (*ids, shares, counts) if kind is PEAK else (*ids, effects)
+    peaks, counts, shares, promoted, effects = zip(*map(packed_features.tokens_of, packed), strict=True)
+    yield from (peaks, shares, counts) if kind is PEAK else (promoted, effects)
 
 
 def _storable(name: str, values: Sequence[float]) -> np.ndarray:

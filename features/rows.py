@@ -80,8 +80,6 @@ _STORED = {
     "index": binary_copy.INT4,
     "maximum": binary_copy.FLOAT4,
     "token_entropy": binary_copy.FLOAT4,
-    "peak_token_ids": binary_copy.INT4,
-    "promoted_ids": binary_copy.INT4,
 }
 STORED_FEATURE_COLUMNS = (*_STORED, "packed")
 
@@ -136,10 +134,7 @@ def feature_chunk(index_f: np.ndarray, columns: packed_features.Columns) -> Chun
     n = len(index_f)
     known: dict[str, Any] = {name: np.zeros(n) for name in FEATURE_COLUMNS if name not in LISTS}
     known |= {name: Lists.empty(n, kind) for name, kind in LISTS.items()} | dict(columns) | {"index": index_f}
-    stored = [
-        binary_copy.arrays(known[name], kind) if name in LISTS else binary_copy.numbers(known[name], kind)
-        for name, kind in _STORED.items()
-    ]
+    stored = [binary_copy.numbers(known[name], kind) for name, kind in _STORED.items()]
     return [*stored, binary_copy.pieces(packed_features.pack(known))]
 
 

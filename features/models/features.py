@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.utils.functional import cached_property
 
@@ -31,11 +30,11 @@ class Drawn:
 class Feature(models.Model):
     """One entry of a dictionary and its statistics over the tokens of the build, BOS and padding excluded.
 
-    What pages only draw is packed (features.packed_features) and read under its name. `total`, `total_2`, `total_3`,
-    `total_4` are sums over firing tokens of the activation and its powers. Lists that belong together have the same
-    length: ids with their counts, shares or values, best first. `histogram` counts firing tokens in the bins of the
-    dictionary's `stats["log_edges"]`; `logit_histogram` counts vocabulary entries by centred logit effect in equal bins
-    from `logit_low` to `logit_high`. `band_counts[i]` estimates the firing tokens of band i + 1
+    All but what SQL filters or sorts by is packed (features.packed_features) and read under its name. `total`,
+    `total_2`, `total_3`, `total_4` are sums over firing tokens of the activation and its powers. Lists that belong
+    together have the same length: ids with their counts, shares or values, best first. `histogram` counts firing tokens
+    in the bins of the dictionary's `stats["log_edges"]`; `logit_histogram` counts vocabulary entries by centred logit
+    effect in equal bins from `logit_low` to `logit_high`. `band_counts[i]` estimates the firing tokens of band i + 1
     (inference.dashboards.results.BANDS). `token_entropy` is in nats. `next_token_ids` follow the peaks in contexts,
     with in how many of them in `next_token_counts`.
     """
@@ -49,8 +48,6 @@ class Feature(models.Model):
     dictionary = models.ForeignKey(
         Dictionary, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="features"
     )
-    peak_token_ids = ArrayField(models.IntegerField())
-    promoted_ids = ArrayField(models.IntegerField())
     packed = models.BinaryField()
 
     total = Drawn()
@@ -65,8 +62,10 @@ class Feature(models.Model):
     logit_skewness = Drawn()
     logit_kurtosis = Drawn()
     band_counts = Drawn()
+    peak_token_ids = Drawn()
     peak_token_counts = Drawn()
     peak_token_shares = Drawn()
+    promoted_ids = Drawn()
     promoted_values = Drawn()
     histogram = Drawn()
     logit_histogram = Drawn()
@@ -90,7 +89,7 @@ class Feature(models.Model):
 
 
 class Example(models.Model):
-    """The examples of a feature, if it has any: its recorded activations in some contexts, packed by packed_examples."""
+    """The examples of a feature, if it has any: activations in some contexts, packed by features.packed_examples."""
 
     pk = models.CompositePrimaryKey("dictionary_id", "index")
     index = models.IntegerField()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from django.db import connection
 
+from features import packed_features
 from features.models import Dictionary
 from features.origins import group_of
 from features.results import FeatureRow
@@ -16,14 +17,13 @@ SHOWN_TOKENS = 5
 # The statements of pages are written out: to build them from parts takes longer than to run them. Each dictionary has a
 # branch of its own, so that Postgres reads its partition and no other. The label of a feature is the best-voted
 # explanation by a person, else the best-voted by a method.
-_FEATURES = f"""
-SELECT dictionary_id, "index", firing_count, maximum, token_entropy, peak_token_ids[1:{SHOWN_TOKENS}] AS peak_token_ids,
-       promoted_ids[1:{SHOWN_TOKENS}] AS promoted_ids
+_FEATURES = """
+SELECT dictionary_id, "index", firing_count, maximum, token_entropy, packed
 FROM features_feature WHERE dictionary_id = %s AND "index" = ANY(%s::int[])
 """
 _NEAR = """
 SELECT wanted.dictionary_id, wanted."index", coalesce(f.firing_count, 0), coalesce(f.maximum, 0),
-       coalesce(f.token_entropy, 0), coalesce(f.peak_token_ids, '{{}}'), coalesce(f.promoted_ids, '{{}}'),
+       coalesce(f.token_entropy, 0), f.packed,
        coalesce(label.text, ''), coalesce(label.author, ''), coalesce(label.n, 0)
 FROM unnest(%s::int[], %s::int[]) wanted(dictionary_id, "index")
 LEFT JOIN ({features}) f ON f.dictionary_id = wanted.dictionary_id AND f."index" = wanted."index"
@@ -109,7 +109,18 @@ def _near(indices: Mapping[int, list[int]]) -> dict[Address, Near]:
     ]
     with connection.cursor() as cursor:
         cursor.execute(_NEAR.format(features=" UNION ALL ".join([_FEATURES] * len(indices))), params)
-        return {(dictionary, row[0]): Near(*row) for dictionary, *row in cursor.fetchall()}
+        return {(dictionary, row[0]): _unpacked(*row) for dictionary, *row in cursor.fetchall()}
+
+
+def _unpacked(
+    index: int, count: int, maximum: float, entropy: float, packed: bytes | None, label: str, author: str, n: int
+) -> Near:
+    peak: Sequence[int] = ()
+    promoted: Sequence[int] = ()
+    if packed is not None:
+        tokens = packed_features.tokens_of(packed)
+        peak, promoted = tokens.peak_token_ids[:SHOWN_TOKENS], tokens.promoted_ids[:SHOWN_TOKENS]
+    return Near(index, count, maximum, entropy, peak, promoted, label, author, n)
 
 
 def tokens_near(rows: Iterable[Near]) -> set[int]:

@@ -38,7 +38,7 @@ def features(draw):
     n = draw(st.integers(1, 5))
     found = {"firing_count": draw(st.lists(COUNT, min_size=n, max_size=n))}
     sizes: dict[str, list[int]] = {}
-    for name in (*packed_features.PACKED, *packed_features.ON_IDS.values()):
+    for name in packed_features.PACKED:
         if not is_list(name):
             found[name] = draw(st.lists(kind_of(name), min_size=n, max_size=n))
             continue
@@ -73,7 +73,9 @@ def test_what_pages_draw_of_features_round_trips(columns):
         count = columns["firing_count"][row]
         assert bands == pytest.approx([share * bool(count) for share in columns["band_counts"][row]])
         assert found == {name: columns[name][row] for name in found}
-        assert packed_features.on_ids(data) == tuple(found[name] for name in packed_features.ON_IDS)
+        assert packed_features.tokens_of(data)._asdict() == {
+            name: found[name] for name in packed_features.Tokens._fields
+        }
 
 
 def test_what_is_packed_and_what_has_a_column_is_everything_known_of_a_feature():
@@ -82,7 +84,6 @@ def test_what_is_packed_and_what_has_a_column_is_everything_known_of_a_feature()
 
 def test_lists_that_belong_together_must_be_as_long():
     columns = {name: [[]] if is_list(name) else [0] for name in (*packed_features.PACKED, "firing_count")}
-    columns |= {name: [[]] for name in packed_features.ON_IDS.values()}
     with pytest.raises(ValueError, match="co_firing_ids and co_firing_jaccards are not in pairs"):
         packed_features.pack(arrays_of(columns | {"co_firing_ids": [[3]]}))
     with pytest.raises(ValueError, match="promoted_ids and promoted_values are not in pairs"):

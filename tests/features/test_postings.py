@@ -88,7 +88,7 @@ def test_postings_hold_the_top_examples(world):
 
 def test_a_list_by_token_has_the_sum_of_a_features_shares(world):
     row = world.dictionaries[SOURCE]
-    feature = Feature.objects.of(row.pk).filter(peak_token_ids__len__gt=1).first()
+    feature = next(one for one in Feature.objects.of(row.pk) if len(one.peak_token_ids) > 1)
     tokens, shares = feature.peak_token_ids[:2], feature.peak_token_shares[:2]
     assert postings.features_peaking(row.pk, tokens)[feature.index] == pytest.approx(min(1.0, sum(shares)), abs=2e-3)
 

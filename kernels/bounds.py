@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -46,7 +46,12 @@ _LEAST = 2.0**-60
 
 
 class Format(Protocol):
-    """Encoder rows in few bits, and what turns their product with inputs into upper bounds."""
+    """Encoder rows in few bits, and what turns their product with inputs into upper bounds.
+
+    `is_close` says whether these come so near the scores that they tell by themselves which are the largest.
+    """
+
+    is_close: ClassVar[bool]
 
     @classmethod
     def of(cls, w_fd: Tensor, offset_f: Tensor) -> Format:
@@ -84,6 +89,7 @@ class Format(Protocol):
 class InBfloat16:
     """Rows in bfloat16, with the columns that make products upper bounds."""
 
+    is_close: ClassVar[bool] = True
     w_fe: Tensor
     largest_offset: float
 
@@ -150,6 +156,7 @@ class ByteInputs(NamedTuple):
 class InBytes:
     """Rows in bytes, as oneDNN packs them, their steps, and what is added to their products."""
 
+    is_close: ClassVar[bool] = False
     packed: Tensor
     step_f: Tensor
     zero_f: Tensor

@@ -19,16 +19,18 @@ from kernels.bounds import Format, InBfloat16, InBytes
 
 # Measured: so many weights have to come from memory, and are better fetched in fewer bits whatever is computed.
 _FROM_MEMORY = 1 << 24
-# Tokens for which memory is the limit.
+# Tokens for which memory is the limit, whatever is computed.
 _FEW_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """Where a format wins: for how many tokens, and from how many multiplications on where weights lie in a cache."""
+    """Where a format wins: up to how many numbers in all inputs, for each of which candidates are fetched, and from how
+    many multiplications on where weights lie in a cache.
+    """
 
     format: type[InBfloat16] | type[InBytes]
-    most_tokens: float = math.inf
+    most_inputs: float = math.inf
     fewest_in_cache: float = math.inf
 
     def pays(self, w_fd: Tensor) -> bool:
@@ -37,13 +39,12 @@ class Use:
 
     def serves(self, x_td: Tensor, w_fd: Tensor) -> bool:
         """Return whether it wins for so many tokens: a small product costs no more than finding candidates."""
-        n_tokens = len(x_td)
-        much = _from_memory(w_fd) or n_tokens * w_fd.numel() >= self.fewest_in_cache
-        return much and 0 < n_tokens <= self.most_tokens
+        much = _from_memory(w_fd) or len(x_td) * w_fd.numel() >= self.fewest_in_cache
+        return much and 0 < x_td.numel() <= self.most_inputs
 
 
 # Measured. Where the first has too many candidates the next is tried, and then everything is computed in float32.
-USES = (Use(format=InBytes, most_tokens=_FEW_TOKENS), Use(format=InBfloat16, fewest_in_cache=1 << 27))
+USES = (Use(format=InBytes, most_inputs=12_288), Use(format=InBfloat16, fewest_in_cache=1 << 27))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -28,8 +28,6 @@ _GROUPS_EACH, _FEWEST_GROUPS = 4, 256
 _INDEX = np.int64(0xFFFFFFFF)
 # Twice the entries kept, and so many more, are looked at where bounds are not close enough to tell.
 BESIDES = 16
-# For so many tokens, bounds and scores may be far apart: those that matter are scored first.
-_FEW_TOKENS = 8
 
 
 def encode_topk(x_td: Tensor, w_fd: Tensor, b_f: Tensor, k: int) -> Best:
@@ -95,12 +93,12 @@ def top_of_rows(indptr: Tensor, indices_n: Tensor, values_n: Tensor, k: int) -> 
 def _floors(bits_tf: np.ndarray, product: Product, bounded: Bounded, k: int) -> np.ndarray:
     """Return, like the bits, what the k-th score reaches at least.
 
-    For few tokens k features are scored to know: those of the highest bounds of k groups. For many it is what k bounds
-    reach, less what bounds and scores can be apart; where that is so much that many more would have to be looked at, it
-    is what 2 k + 16 bounds reach, which may turn out to be too high.
+    It is what k bounds reach, less what bounds and scores can be apart; where that is so much that many more would have
+    to be looked at, it is what 2 k + 16 bounds reach, which may turn out to be too high. Where bounds are not close k
+    features are scored instead: those of the highest bounds of k groups.
     """
     grouped_tsg = _grouped(torch.from_numpy(bits_tf), k)
-    if len(bits_tf) <= _FEW_TOKENS:
+    if not bounded.format.is_close:
         return ascending(to_bits(_below(_lowest_of(product, grouped_tsg, k)), bits_tf))
     highest_tg = grouped_tsg.amax(1).numpy()
     kth_t, later_t = (

@@ -147,7 +147,7 @@ def test_the_same_digits_come_out_whichever_format_found_them(n_tokens):
 def test_a_screen_is_made_of_what_serves_and_when_it_does(monkeypatch):
     monkeypatch.setattr(screening, "_FROM_MEMORY", 96 * 4000)
     x_td, w_fd, b_f = normal(40, 96, 4000)
-    uses = (Use(format=InBytes, most_tokens=16), Use(format=InBfloat16))
+    uses = (Use(format=InBytes, most_inputs=16 * 96), Use(format=InBfloat16))
     screen = Screen(w_fd=w_fd, offset_f=b_f - 2.7, uses=uses)
     served = {}
     for n_tokens in (40, 16, 1):

@@ -101,8 +101,7 @@ def register_dictionary(model: LanguageModel, source: str, folder: Path) -> Dict
 _NUMBERS = ("firing_count", *packed_features.SUMS, *packed_features.COUNTS, *packed_features.LOGITS)
 _NO_ENTRIES = Lists.of([[]], np.int64)
 [_PACKED] = packed_features.pack(
-    dict.fromkeys((*packed_features.PACKED, *packed_features.ON_IDS.values()), _NO_ENTRIES)
-    | {name: np.zeros(1) for name in _NUMBERS}
+    dict.fromkeys(packed_features.PACKED, _NO_ENTRIES) | {name: np.zeros(1) for name in _NUMBERS}
 )
 # By type of column; the others are numbers.
 _EMPTY = {"ArrayField": [], "BinaryField": _PACKED}

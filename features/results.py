@@ -309,6 +309,7 @@ class FeatureCard:
     flags: tuple[str, ...] = ()
     group: int | None = None
     co_firing_measure: str = "jaccard"  # or "correlation", of imported files
+    co_firing_exact: bool = True  # False: tokens where both fire were counted in part, and there may be more
 
     @property
     def url(self) -> str:

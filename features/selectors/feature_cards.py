@@ -184,6 +184,7 @@ def _card(
         ),
         co_firing=_co_firing(feature, near, n_tokens, measure),
         co_firing_measure=measure,
+        co_firing_exact=dictionary.stats.get("co_firing_exact", True),
         explanations=explanations,
         comments=_comments(dictionary.id, index, user_id),
         lists=lists_for_feature(dictionary.id, index, user_id),

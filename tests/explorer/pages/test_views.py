@@ -10,6 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from features.models import Dictionary
 from tests.site import Site
 
 # What a test writes is rolled back; the site was committed before.
@@ -71,6 +72,13 @@ def test_a_feature_page_shows_bands_and_silence_in_few_queries_and_bytes(reader:
     assert {0, 6, 7} <= {int(code) for code in re.findall(r'data-group="(\d)"', page)}
     assert "Silent, nearest to firing" in page
     assert "BOS and padding excluded" in page and "sha256" in page
+
+
+def test_a_page_says_where_co_firing_was_counted_in_part(reader: Client, site: Site):
+    rows = Dictionary.objects.filter(model__slug="tiny", source="1-res-topk")
+    assert "lower bounds" not in text(reader.get("/tiny/1-res-topk/3"))
+    rows.update(stats=rows.get().stats | {"co_firing_exact": False})
+    assert "lower bounds" in text(reader.get("/tiny/1-res-topk/3"))
 
 
 def test_the_number_of_queries_does_not_depend_on_the_feature(reader: Client, site: Site):

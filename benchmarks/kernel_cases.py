@@ -117,7 +117,8 @@ def _encoders(x_td: Tensor, w_fd: Tensor, k: int) -> Iterator[Case]:
         **common,
     )
     for name, format in FORMATS.items():
-        if not format.suits(w_fd):
+        # On a GPU, where no screen serves yet, one in bfloat16 is measured.
+        if not (format.suits(w_fd) or (w_fd.is_cuda and format is InBfloat16 and not dense_is_rough)):
             continue
         use = (Use(format=format, fewest_in_cache=0),)
         screen = Screen(w_fd=w_fd, offset_f=b_f, uses=use)

@@ -10,6 +10,7 @@ Shape suffixes: T tokens, D input width, F features.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -55,6 +56,8 @@ class Screen:
     offset_f: Tensor
     uses: tuple[Use, ...]
     _made: dict[type, Format] = field(default_factory=dict)
+    # Threads that encode at the same time make one together.
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of(cls, w_fd: Tensor, offset_f: Tensor) -> Screen | None:
@@ -75,8 +78,9 @@ class Screen:
         """Yield the rows in the formats that win for so many tokens, each made when it is first asked for."""
         for use in self.uses:
             if use.serves(x_td, self.w_fd):
-                if use.format not in self._made:
-                    self._made[use.format] = use.format.of(self.w_fd, self.offset_f)
+                with self._lock:
+                    if use.format not in self._made:
+                        self._made[use.format] = use.format.of(self.w_fd, self.offset_f)
                 yield self._made[use.format]
 
     def candidates_worth(self, n_tokens: int, in_cache: float, from_memory: float) -> float:

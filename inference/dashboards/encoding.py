@@ -31,6 +31,7 @@ from torch.nn import functional
 from inference.activations import capture
 from inference.dashboards.accumulators import Activated, ShardAccumulator
 from inference.dashboards.corpus import Cancelled
+from inference.dashboards.examples import Selection
 from inference.dashboards.gathering import Stretch
 from inference.dictionaries.dictionary import Dictionary
 from inference.dictionaries.sparse import SparseActivations
@@ -234,13 +235,17 @@ class ShardEncoder:
         silent_cf = torch.ones(highest_cf.shape, dtype=torch.bool, device=highest_cf.device)
         silent_cf[context_n.repeat_interleave(activations.counts_t), activations.indices_n] = False
         numbers = self._number_c[contexts.start : contexts.stop]
-        offered_cf = silent_cf.cpu().numpy() & self._eligible_c[contexts.start : contexts.stop, None]
+        silent_cf &= torch.from_numpy(self._eligible_c[contexts.start : contexts.stop, None]).to(silent_cf.device)
+        offered_cf = silent_cf.cpu().numpy()
         # Nearly all are refused: whole rows are looked at before any pair of a context and a feature is named.
         row, drawn = np.nonzero(selection.random_may_admit(numbers) & offered_cf)
         random = {"feature": drawn.astype(np.int32), "context": numbers[row]}
-        bound_cf = highest_cf.cpu().numpy()
-        row, feature = np.nonzero(selection.hard_may_admit(bound_cf) & offered_cf)
-        near = np.flatnonzero(selection.hard_admits(feature, numbers[row], bound_cf[row, feature]))
+        if highest_cf.is_cuda:
+            row, feature, bound = near_on_device(selection, highest_cf, silent_cf)
+        else:
+            row, feature = np.nonzero(selection.hard_may_admit(highest_cf.numpy()) & offered_cf)
+            bound = highest_cf.numpy()[row, feature]
+        near = np.flatnonzero(selection.hard_admits(feature, numbers[row], bound))
         row, feature = row[near], feature[near]
         height, token = (
             column.cpu().numpy()
@@ -372,6 +377,15 @@ def _in_order(
     finally:
         for future in waiting:
             future.cancel()
+
+
+def near_on_device(selection: Selection, highest_cf: Tensor, offered_cf: Tensor) -> tuple[np.ndarray, ...]:
+    """Return the contexts, features and bounds that silent examples may come from, as arrays on the host.
+
+    Of a step's heights, four bytes for each feature in each context, these alone leave the device.
+    """
+    row, feature = (selection.hard_may_admit(highest_cf) & offered_cf).nonzero(as_tuple=True)
+    return row.cpu().numpy(), feature.cpu().numpy(), highest_cf[row, feature].cpu().numpy()
 
 
 @contextmanager

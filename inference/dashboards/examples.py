@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from inference.dashboards.bands import N_BAND, BandSample, salts
 from inference.dashboards.corpus import mixed
@@ -80,9 +82,13 @@ class Selection:
         """Take contexts where features are silent, with the highest pre-activation and where it is."""
         self.hard.add(_of_contexts(feature, context, position, height, by_value(height, context)))
 
-    def hard_may_admit(self, height_cf: np.ndarray) -> np.ndarray:
-        """Return what `hard_admits` admits of all features in some contexts, and little more, many times faster."""
-        return height_cf >= self.hard.worst_values()
+    def hard_may_admit(self, height_cf: np.ndarray | Tensor) -> np.ndarray | Tensor:
+        """Return what `hard_admits` admits of all features in some contexts, and little more, many times faster.
+
+        Heights may be an array, or a tensor on any device, which they do not leave.
+        """
+        worst_f = self.hard.worst_values()
+        return height_cf >= (torch.from_numpy(worst_f).to(height_cf) if isinstance(height_cf, Tensor) else worst_f)
 
     def random_admits(self, feature: np.ndarray, context: np.ndarray) -> np.ndarray:
         """Return which contexts where features are silent they may draw."""

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference.dashboards.encoding import near_on_device
 from inference.dashboards.examples import Selection
 from inference.dashboards.selection import Best, Candidates, best_rows, by_lot, by_value
 
@@ -118,3 +119,18 @@ def test_whole_rows_admit_all_that_pairs_admit_and_little_more():
         if compacted:
             assert selection.hard_may_admit(values_cf[150:]).mean() < 0.2
             assert selection.random_may_admit(new).mean() < 0.2
+
+
+def test_what_may_nearly_fire_is_found_where_the_heights_are():
+    """On a GPU, whose heights do not come to the host: the same contexts, features and bounds as by arrays."""
+    generator = torch.Generator().manual_seed(0)
+    selection, height_cf = Selection(range(30)), torch.randn(60, 30, generator=generator)
+    feature, context = np.tile(np.arange(30), 40), np.repeat(np.arange(40, dtype=np.int32), 30)
+    selection.offer_hard(feature, context, np.zeros(len(feature)), height_cf[:40].numpy().reshape(-1))
+    selection.hard.compact()
+    late_cf, offered_cf = height_cf[40:], torch.rand(20, 30, generator=generator) < 0.7
+    row, feature = np.nonzero(selection.hard_may_admit(late_cf.numpy()) & offered_cf.numpy())
+    assert 0 < len(row) < late_cf.numel() / 2
+    found = near_on_device(selection, late_cf, offered_cf)
+    for column, wanted in zip(found, (row, feature, late_cf.numpy()[row, feature]), strict=True):
+        assert np.array_equal(column, wanted)

@@ -111,6 +111,19 @@ def test_a_second_text_of_a_method_has_a_number_and_the_same_text_counts_once(
     assert "explanations (1)" in "\n".join(run.lines.values_list("text", flat=True))
 
 
+def test_what_else_lies_in_their_bucket_is_passed_over(world: World, plain: Path, import_from: Import) -> None:
+    """Kinds of explanations lie beside the models, hosts beside a source's files, lenses beside the sources."""
+    for name in ("config/explanation_type.jsonl", "tiny/jlens/lens.jsonl"):
+        (plain / name).parent.mkdir(parents=True)
+        (plain / name).write_text('{"name": "oai_token-act-pair", "features": [1]}\n')
+    for name in ("inference_hosts.jsonl", "inference_hosts_on_source.jsonl"):
+        (plain / SOURCE / name).write_text('{"id": "h", "hostUrl": "http://127.0.0.1"}\n')
+    run = import_from(plain, model="copy")
+    assert run.state == "done", run.error
+    assert [one["link"] for one in run.result["imported"]] == [f"/copy/{SOURCE.name}"]
+    assert selectors.feature_card("copy", SOURCE.name, 3).maximum > 0
+
+
 @pytest.mark.parametrize(
     ("text", "shown"), [("half \ud83d a pair", "half ? a pair"), ("a whole \U0001f600", "a whole \U0001f600")]
 )

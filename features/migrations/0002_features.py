@@ -1,6 +1,5 @@
 """The partitioned tables, and the postings that find features over all of them; features.partitions fills both."""
 
-import django.contrib.postgres.fields
 import django.db.models.deletion
 from django.db import migrations, models
 
@@ -62,14 +61,6 @@ class Migration(migrations.Migration):
                         related_name="features",
                         to="features.dictionary",
                     ),
-                ),
-                (
-                    "peak_token_ids",
-                    django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None),
-                ),
-                (
-                    "promoted_ids",
-                    django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None),
                 ),
                 ("packed", models.BinaryField()),
             ],

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import pytest
 from django.db import connection
 
 from explorer.local import children, commands
+from explorer.local.layout import lay_out
 from features import selectors, services
 from features.builds import run_build
 from features.models import Run, Shard
@@ -195,6 +197,35 @@ def test_a_build_that_is_killed_at_any_moment_goes_on(committed, env, moment):
     assert (card.state, card.error) == ("done", "")
     assert all_rows(committed) == expected
     assert os.listdir(env["FACET_BUILDS"]) == ["contexts"]
+
+
+def test_a_build_goes_on_when_valkey_is_killed(committed, env, tmp_path):
+    """A Valkey of its own, killed while a worker makes shards and started again without what it knew."""
+    expected = all_rows(committed)
+    folder = Path(tempfile.mkdtemp(prefix="facet-valkey-"))
+    folder.chmod(0o755)
+    valkey = lay_out(folder, durable=False).valkey
+    valkey.prepare()
+    server, worker = valkey.start(), None
+    try:
+        run = queue(committed)
+        worker = start_worker(1, env | {"REDIS_URL": valkey.url}, tmp_path)
+        while not Shard.objects.filter(run=run, state=Shard.State.DONE).exists():
+            assert Run.objects.get(pk=run).state in Run.ACTIVE
+            time.sleep(0.02)
+        server.kill()
+        server.wait()
+        assert all_rows(committed) == expected
+        time.sleep(2)
+        server = valkey.start()
+        end = wait_for_end(run)
+        assert (end.state, end.error) == ("done", "")
+        assert all_rows(committed) == expected
+    finally:
+        if worker is not None:
+            children.stop(worker, seconds=5)
+        children.stop(server, seconds=5)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_shard_that_fails_everywhere_ends_the_run_with_its_text_and_is_made_on_resume(committed, env):

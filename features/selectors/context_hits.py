@@ -20,7 +20,7 @@ from inference import packing
 # Contexts that are looked at, in the order of the corpus, and counted.
 MAX_CONTEXTS = 50
 # Contexts that hold what a chip asks for, whose features satisfy it.
-MAX_OF_CHIP = 200
+MAX_OF_CHIP = 100
 MAX_COUNTED = 500
 # Features that peak at the match of a context: those that are asked what chips want, and those that are shown.
 MAX_EXAMPLES = 24

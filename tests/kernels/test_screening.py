@@ -3,11 +3,15 @@
 import pytest
 import torch
 
+from inference.dictionaries.architectures.jumprelu import JumpReLU
+from inference.dictionaries.architectures.linear import LinearEncoder
+from inference.dictionaries.architectures.topk import TopK
+from inference.dictionaries.sparse import SparseActivations
 from kernels import screening
 from kernels.bounds import InBfloat16, InBytes
 from kernels.encode_threshold import above_of, encode_threshold
 from kernels.encode_topk import encode_topk
-from kernels.processors import has_exact_bytes
+from kernels.processors import has_exact_bytes, has_fast_bfloat16
 from kernels.products import Product
 from kernels.screening import Screen, Use
 from tests.kernels.inputs import FORMATS, NOT_FINITE, WELL_BEHAVED, Inputs, normal, screen_in
@@ -195,3 +199,22 @@ def test_memory_is_counted_in_both_formats(monkeypatch):
     assert InBytes.n_bytes(w_fd) == pytest.approx(of_bytes, rel=0.02)
     in_bfloat16 = InBfloat16.of(w_fd, torch.zeros(4000)).w_fe.nbytes
     assert Screen.n_bytes(w_fd) == InBytes.n_bytes(w_fd) + in_bfloat16
+
+
+@pytest.mark.skipif(
+    not (has_exact_bytes() and has_fast_bfloat16()), reason="needs a processor that multiplies bytes and bfloat16"
+)
+def test_an_encoder_of_weights_from_memory_is_screened_in_bytes_a_token_at_a_time(monkeypatch):
+    monkeypatch.setattr(screening, "_FROM_MEMORY", 96 * 4000)
+    x_td, w_fd, b_f = normal(200, 96, 4000)
+    for activation in (TopK.of(12, w_fd, b_f), JumpReLU.of(torch.full((4000,), 2.7), w_fd, b_f)):
+        encoder = LinearEncoder(w_fd, b_f, activation)
+        assert encoder.n_bytes == w_fd.nbytes + b_f.nbytes + InBytes.n_bytes(w_fd) + InBfloat16.n_bytes(w_fd)
+        one_by_one = SparseActivations.concatenate([encoder.encode(x_1d) for x_1d in x_td[:20].split(1)])
+        assert list(activation.screen._made) == [InBytes]
+        together = encoder.encode(x_td).rows(torch.arange(200) < 20)
+        assert set(activation.screen._made) == {InBytes, InBfloat16}
+        assert torch.equal(one_by_one.indptr, together.indptr)
+        # Whichever format found them, the digits are the same.
+        assert torch.equal(one_by_one.indices_n, together.indices_n)
+        assert torch.equal(one_by_one.values_n, together.values_n)

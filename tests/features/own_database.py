@@ -29,8 +29,8 @@ LEFT_BYTES = 300_000
 
 
 def layout_of(spec: dict[str, Any]) -> Layout:
-    """Return the servers of a specification."""
-    return lay_out(Path(spec["servers"]), durable=False)
+    """Return the servers of a specification, which keep what they committed when they crash."""
+    return lay_out(Path(spec["servers"]))
 
 
 def step(name: str, spec: Path, **env: str) -> dict[str, Any]:

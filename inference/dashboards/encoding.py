@@ -4,7 +4,7 @@ Only text tokens reach a dictionary: BOS and padding are dropped before the enco
 encoders of sequences see a context's BOS, and what they say of it is dropped.
 On a CPU each core takes batches of its own, on one thread: cores that share every operation wait for each other at
 each, and the digits would depend on their number. What batches give is taken in their order, and what has gathered of
-it is reduced, in this order too, while the next batches are under way.
+it is reduced, in this order too, while the next batches are under way; who may use one thread does it in between.
 
 Shape suffixes: B contexts of a batch, T positions, D width of a hook point, N tokens of a batch end to end, C contexts,
 F features, O output width, E activations above zero, S silent contexts of features.
@@ -297,21 +297,23 @@ class ShardEncoder:
 
 
 class _Reductions:
-    """Reductions in threads of their own: one at a time of each dictionary, so that what waits stays bounded.
+    """Reductions in threads of their own, unless there is to be one thread: one at a time of each dictionary, so that
+    what waits stays bounded.
 
     Leaving waits for all of them and raises what one raised.
     """
 
     def __init__(self, threads: int, clock: Clock) -> None:
         self.clock = clock
-        self._pool = ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1))
+        self._pool = ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) if threads > 1 else None
         self._running: dict[ShardAccumulator, Future] = {}
 
     def __enter__(self) -> _Reductions:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._pool.shutdown(cancel_futures=kind is not None)
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=kind is not None)
         if kind is None:
             for reduction in self._running.values():
                 reduction.result()
@@ -323,6 +325,9 @@ class _Reductions:
 
     def begin(self, accumulator: ShardAccumulator) -> None:
         """Reduce what has gathered, after what had before."""
+        if self._pool is None:
+            self._reduce(accumulator, accumulator.take_gathered())
+            return
         if accumulator in self._running:
             self._running[accumulator].result()
         self._running[accumulator] = self._pool.submit(self._reduce, accumulator, accumulator.take_gathered())
